@@ -1,0 +1,1 @@
+//! libappxmpp: the C face of appxmpp.

@@ -1,0 +1,13 @@
+//! App Engine's chat service, on any XMPP server.
+//!
+//! A pure state machine with no clock and no socket knows XMPP; a driver gives it both; a service on
+//! top knows what App Engine's chat service did.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod error;
+pub mod jid;
+pub mod ns;
+
+pub use error::{Error, ErrorKind, Result};
+pub use jid::{Jid, WireJid};
