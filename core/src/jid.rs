@@ -38,6 +38,32 @@ impl Jid {
         jid::Jid::new(&without_trailing_dot(text)).map(Self).map_err(invalid)
     }
 
+    /// Builds an address of its parts, then parses and prepares it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidJid`], also for a part that holds the separator that would end it.
+    pub fn from_parts(local: Option<&str>, domain: &str, resource: Option<&str>) -> Result<Self> {
+        let mut text = String::new();
+        if let Some(local) = local {
+            text.extend([local, "@"]);
+        }
+        text.push_str(domain);
+        if let Some(resource) = resource {
+            text.extend(["/", resource]);
+        }
+        let jid = Self::parse(&text)?;
+        if (jid.localpart().is_some(), jid.resourcepart().is_some())
+            != (local.is_some(), resource.is_some())
+            || local.is_some_and(|local| local.contains(['@', '/']))
+            || domain.contains(['@', '/'])
+        {
+            let message =
+                format!("{text:?} does not have the parts it was made of; check for @ and /");
+            return Err(Error::new(ErrorKind::InvalidJid, message));
+        }
+        Ok(jid)
+    }
+
     /// The part before `@`: an account, a room, or one of a component's own names.
     pub fn localpart(&self) -> Option<&str> {
         self.0.node().map(jid::NodeRef::as_str)

@@ -1,0 +1,149 @@
+//! The border itself: null checks, string conversion, ownership and the panic boundary. Every other
+//! file of this crate is written in terms of these.
+
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+use crate::error::{Failure, appxmpp_error, appxmpp_result};
+
+/// The length that means "up to the NUL byte".
+pub const APPXMPP_NUL: usize = usize::MAX;
+
+/// Text borrowed from a handle: `len` bytes of UTF-8 at `data`, then a NUL byte.
+#[repr(C)]
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+pub struct appxmpp_str {
+    /// The first byte; never NULL. An absent text has `len` 0.
+    pub data: *const c_char,
+    /// How many bytes, without the NUL byte at the end.
+    pub len: usize,
+}
+
+impl appxmpp_str {
+    /// The empty text, which every absent one is.
+    pub(crate) const EMPTY: Self = Self { data: c"".as_ptr(), len: 0 };
+}
+
+/// Text that a handle keeps so that it can lend it as an [`appxmpp_str`].
+pub(crate) struct Kept(Box<[u8]>);
+
+impl Kept {
+    pub(crate) fn new(text: &str) -> Self {
+        let mut bytes = Vec::with_capacity(text.len() + 1);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+        Self(bytes.into_boxed_slice())
+    }
+
+    pub(crate) fn lend(&self) -> appxmpp_str {
+        appxmpp_str { data: self.0.as_ptr().cast(), len: self.0.len() - 1 }
+    }
+}
+
+/// Runs `body`; a failure goes to `error` where the caller asked for it, a panic becomes a result.
+pub(crate) fn boundary(
+    error: *mut *mut appxmpp_error,
+    body: impl FnOnce() -> Result<(), Failure>,
+) -> appxmpp_result {
+    let failure = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return appxmpp_result::APPXMPP_OK,
+        Ok(Err(failure)) => failure,
+        Err(panic) => Failure::panicked(panic.as_ref()),
+    };
+    let result = failure.result;
+    if !error.is_null() {
+        let object = Box::into_raw(Box::new(appxmpp_error::new(&failure)));
+        // SAFETY: the caller promises that a non-null `error` points to writable memory.
+        unsafe { error.write(object) };
+    }
+    result
+}
+
+/// Runs `body`, which cannot fail; a panic gives `default`.
+pub(crate) fn guarded<T>(default: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(default)
+}
+
+/// The object behind a handle.
+///
+/// # Safety
+/// A non-null `handle` must come from this library and not have been freed.
+pub(crate) unsafe fn borrow<'a, T>(handle: *const T, name: &str) -> Result<&'a T, Failure> {
+    // SAFETY: as this function's own contract.
+    unsafe { handle.as_ref() }.ok_or_else(|| Failure::null(name))
+}
+
+/// Gives an object to the caller.
+pub(crate) fn give<T>(object: T) -> *mut T {
+    Box::into_raw(Box::new(object))
+}
+
+/// Takes an object back from the caller and drops it.
+///
+/// # Safety
+/// A non-null `handle` must come from [`give`] and not have been freed.
+pub(crate) unsafe fn take_back<T>(handle: *mut T) {
+    if !handle.is_null() {
+        // SAFETY: as this function's own contract.
+        guarded((), || drop(unsafe { Box::from_raw(handle) }));
+    }
+}
+
+/// A checked out-parameter, written on success only.
+pub(crate) struct Out<T>(NonNull<T>);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// A non-null `target` must point to writable memory for a `T`.
+    pub(crate) unsafe fn new(target: *mut T, name: &str) -> Result<Self, Failure> {
+        NonNull::new(target).map(Self).ok_or_else(|| Failure::null(name))
+    }
+
+    pub(crate) fn set(self, value: T) {
+        // SAFETY: `new`'s contract; the old content is the caller's and must not be dropped.
+        unsafe { self.0.as_ptr().write(value) };
+    }
+}
+
+/// Text from the caller.
+///
+/// # Safety
+/// A non-null `data` must point to `len` readable bytes, or to a NUL-terminated string if `len` is
+/// [`APPXMPP_NUL`].
+pub(crate) unsafe fn text<'a>(
+    data: *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<&'a str, Failure> {
+    // SAFETY: as this function's own contract.
+    unsafe { optional_text(data, len, name) }?.ok_or_else(|| Failure::null(name))
+}
+
+/// Text from the caller, NULL meaning none.
+///
+/// # Safety
+/// As [`text`].
+pub(crate) unsafe fn optional_text<'a>(
+    data: *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<Option<&'a str>, Failure> {
+    if data.is_null() {
+        return Ok(None);
+    }
+    let bytes = if len == APPXMPP_NUL {
+        // SAFETY: the caller says by the length that the string is NUL-terminated.
+        unsafe { CStr::from_ptr(data) }.to_bytes()
+    } else if len > isize::MAX as usize {
+        return Err(Failure::argument(format!("{name}: the length {len} is larger than memory")));
+    } else {
+        // SAFETY: the caller promises `len` readable bytes.
+        unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => Err(Failure::not_utf8(name, error.valid_up_to())),
+    }
+}
