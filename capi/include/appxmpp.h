@@ -38,6 +38,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+// The length that means "up to the NUL byte".
+#define APPXMPP_NUL SIZE_MAX
 
 
 
