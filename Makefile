@@ -1,0 +1,165 @@
+# The only entry, for people and for CI. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+ifndef PYTHON
+PYTHON     := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do \
+                command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+endif
+CARGO      ?= cargo
+RUST_MIN   := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+VENV       := .venv
+BIN        := $(VENV)/bin
+CARGO_DENY := $(or $(shell command -v cargo-deny),build/tools/bin/cargo-deny)
+STAMPS     := build/stamps
+LOGS       := build/logs
+WHEELS     := build/wheels
+
+# What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
+APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv
+ifneq ($(wildcard capi/go/go.mod),)
+ifeq ($(shell command -v go),)
+APT_PACKAGES += golang-go
+endif
+endif
+
+# The parts of `make test`, in the order they run. A part whose sources are not there yet is not listed.
+TEST_PARTS := test-rust test-python test-servers \
+              $(if $(wildcard capi/tests/Makefile tests/c/Makefile),test-c) $(if $(wildcard capi/go/go.mod),test-go)
+CHECK_PARTS := check-fmt check-clippy check-pure check-ruff check-types check-licences check-docs
+
+RUST_SOURCES   := Cargo.toml Cargo.lock $(shell find core python/src python/Cargo.toml capi -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+PYTHON_SOURCES := $(shell find python -path python/src -prune -o -type f -not -name '*.pyc' -not -name '*.so' -print 2>/dev/null)
+
+.PHONY: help
+help: ## this list
+	@echo 'make TARGET, where TARGET is one of'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+##### What people ask for
+
+.PHONY: demo test check bench
+demo: $(STAMPS)/wheel ## build, and chat with an example bot in this terminal (no XMPP server needed)
+	@$(BIN)/appxmpp demo
+
+test: setup ## everything that proves the product works; ends with a summary
+	@mkdir -p $(LOGS); : > $(LOGS)/summary; bad=; started=$$SECONDS; \
+	for part in $(TEST_PARTS); do \
+	  from=$$SECONDS; printf '\n== %s\n' "$$part"; \
+	  if $(MAKE) --no-print-directory $$part 2>&1 | tee $(LOGS)/$$part.log; then verdict=ok; else verdict=FAILED; bad+=" $$part"; fi; \
+	  printf '%-14s %-6s %5d tests %4d s\n' "$$part" "$$verdict" "$$($(call count_tests,$(LOGS)/$$part.log))" "$$((SECONDS - from))" >> $(LOGS)/summary; \
+	done; \
+	printf '\n== summary\n'; cat $(LOGS)/summary; \
+	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
+	echo "make test: all parts passed, $$(awk '{n += $$3} END {print n}' $(LOGS)/summary) tests in $$((SECONDS - started)) s"
+
+check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
+	@echo 'make check: clean'
+
+# cargo and pytest both end with "N passed".
+define count_tests
+awk '{for (i = 2; i <= NF; i++) if ($$i ~ /^passed[;,]?$$/) n += $$(i-1)} END {print n + 0}' $(1)
+endef
+
+##### Parts of the tests
+
+.PHONY: test-rust test-python test-servers
+test-rust: rust ## unit, property and cross-crate tests of the Rust crates
+	$(CARGO) test --workspace
+
+test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST='-k name' narrows)
+	$(BIN)/python -m pytest tests/python -m 'not servers' $(PYTEST)
+
+test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabberd, with real clients
+	$(BIN)/python -m pytest tests/python -m servers $(PYTEST)
+
+##### Parts of the check
+
+.PHONY: fmt lint check-fmt check-clippy check-pure check-ruff check-types check-licences check-docs
+fmt: rust $(STAMPS)/venv ## format the sources
+	$(CARGO) fmt --all
+	$(BIN)/ruff format --quiet tests
+
+lint: check-clippy check-ruff ## clippy and ruff
+
+check-fmt: rust
+	$(CARGO) fmt --all --check
+
+check-clippy: rust
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+# wasm32-unknown-unknown has no clock, socket or randomness: the protocol layer has to build there.
+check-pure: rust
+	@if ! rustc --print target-libdir --target wasm32-unknown-unknown | xargs test -d; then \
+	  command -v rustup >/dev/null || { echo "check-pure: the Rust target wasm32-unknown-unknown is missing and there is no rustup to add it; install it and run again"; exit 1; }; \
+	  rustup target add wasm32-unknown-unknown; fi
+	$(CARGO) check --package appxmpp --no-default-features --target wasm32-unknown-unknown
+	$(CARGO) clippy --package appxmpp --no-default-features --quiet -- -D warnings -D clippy::disallowed-methods
+
+check-ruff: $(STAMPS)/venv
+	$(BIN)/ruff check tests $(wildcard python/appxmpp)
+
+check-types: $(STAMPS)/wheel
+	@if [ -d python/appxmpp ]; then \
+	  $(BIN)/mypy --config-file python/pyproject.toml --strict python/appxmpp && \
+	  $(BIN)/python -m mypy.stubtest appxmpp --concise; fi
+
+check-licences: $(CARGO_DENY)
+	$(CARGO_DENY) --all-features check --hide-inclusion-graph licenses bans sources
+
+check-docs: rust
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+
+##### What they stand on
+
+# A tool of `make check` alone, and minutes to build: looked for before it is made.
+CARGO_DENY_VERSION := 0.20.2
+build/tools/bin/cargo-deny: | rust
+	$(CARGO) install --quiet --debug --locked --root build/tools cargo-deny --version $(CARGO_DENY_VERSION)
+
+.PHONY: setup rust apt venv wheel clean
+setup: rust apt $(STAMPS)/venv ## find or install what the tests need
+
+rust:
+	@command -v $(CARGO) >/dev/null || { echo "make: cargo not found. Install Rust $(RUST_MIN) or newer (https://www.rust-lang.org/tools/install) and run again."; exit 1; }
+	@have=$$(rustc --version | sed 's/rustc \([0-9.]*\).*/\1/'); \
+	  printf '%s\n' $(RUST_MIN) "$$have" | sort -CV || { echo "make: Rust $$have is too old; $(RUST_MIN) or newer is needed (rustup update)."; exit 1; }
+
+# Debian starts a server when its package is installed; ours run in folders and on ports of their own,
+# so for the time of the installation a policy says no (and one that is there already is left alone).
+apt:
+	@missing=; for p in $(APT_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=" $$p"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	install="apt-get install -y --no-install-recommends$$missing"; \
+	command -v apt-get >/dev/null || { echo "make: these Debian packages are needed and there is no apt-get here:$$missing"; exit 1; }; \
+	if [ "$$(id -u)" != 0 ]; then echo "make: packages are missing; run this as root, then again:"; echo "  $$install"; exit 1; fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod +x $$policy; trap "rm -f $$policy" EXIT; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$install || { apt-get update && $$install; } || { echo "make: apt-get could not install$$missing (no network?); install them and run again"; exit 1; }
+
+venv: $(STAMPS)/venv
+$(STAMPS)/venv: tests/python/requirements.txt
+	@[ -n '$(PYTHON)' ] || { echo 'make: no Python 3.10 or newer found; install one or say which: make PYTHON=/path/to/python3'; exit 1; }
+	@mkdir -p $(@D)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory apt
+	@[ -x $(BIN)/python ] && $(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $< || \
+	  { echo 'make: pip could not install tests/python/requirements.txt. Without a network, give pip a folder of wheels: PIP_NO_INDEX=1 PIP_FIND_LINKS=/folder make ...'; exit 1; }
+	@touch $@
+
+wheel: $(STAMPS)/wheel ## build the Python wheel and install it into .venv
+# The profile of the tests: checks for overflow and debug assertions stay on.
+$(STAMPS)/wheel: $(STAMPS)/venv $(RUST_SOURCES) $(PYTHON_SOURCES) | rust
+	@if [ ! -f python/pyproject.toml ]; then touch $@; exit 0; fi; \
+	rm -rf $(WHEELS); \
+	$(BIN)/maturin build --quiet --profile dev --manifest-path python/Cargo.toml --interpreter $(BIN)/python --out $(WHEELS); \
+	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEELS)/*.whl; \
+	touch $@
+
+clean: ## remove what was built, and the virtual environment
+	rm -rf build target $(VENV)
