@@ -5,18 +5,29 @@
 //! the text as written, so that no stanza is lost for an address that this side would prepare
 //! differently (an emoji in a resourcepart, say).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest localpart, domainpart or resourcepart, in bytes of UTF-8 (RFC 7622 §3.1).
 pub const MAX_PART_BYTES: usize = 1023;
 
+/// How much of a refused address its error repeats.
+const SHOWN_CHARACTERS: usize = 128;
+
 /// A valid, prepared address. Two of them are equal if and only if they name the same entity.
+///
+/// Preparation is that of RFC 7622 as far as it agrees with the older RFC 6122, which servers
+/// still follow; beyond it, resourceparts may hold what Unicode gained after version 3.2 (emoji),
+/// and localparts may hold its letters, digits and marks.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Jid(jid::Jid);
+pub struct Jid(String);
 
 impl Jid {
     /// Parses and prepares `text`.
@@ -24,18 +35,14 @@ impl Jid {
     /// # Errors
     /// [`ErrorKind::InvalidJid`] names the address and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self> {
-        let invalid = |source: jid::Error| {
-            Error::new(
-                ErrorKind::InvalidJid,
-                format!(
-                    "{text:?} is not a JID ({source}); write localpart@domainpart/resourcepart"
-                ),
-            )
-            .with_source(source)
-        };
         // The jid crate keeps a domainpart's trailing dot, which RFC 7622 §3.2 strips before
         // anything else is compared.
-        jid::Jid::new(&without_trailing_dot(text)).map(Self).map_err(invalid)
+        let dotless = without_trailing_dot(text);
+        let source = match jid::Jid::new(&dotless) {
+            Ok(jid) => return Ok(Self(jid.into_inner())),
+            Err(source) => source,
+        };
+        prepare_newer_unicode(&dotless).map(Self).ok_or_else(|| invalid(text, source))
     }
 
     /// Builds an address of its parts, then parses and prepares it.
@@ -66,23 +73,28 @@ impl Jid {
 
     /// The part before `@`: an account, a room, or one of a component's own names.
     pub fn localpart(&self) -> Option<&str> {
-        self.0.node().map(jid::NodeRef::as_str)
+        split(&self.0).0
     }
 
     /// The server's or component's domain name.
     pub fn domainpart(&self) -> &str {
-        self.0.domain().as_str()
+        split(&self.0).1
     }
 
     /// The part after the first `/`: one connection of an account.
     pub fn resourcepart(&self) -> Option<&str> {
-        self.0.resource().map(jid::ResourceRef::as_str)
+        split(&self.0).2
     }
 
     /// The address without its resourcepart.
     #[must_use]
     pub fn to_bare(&self) -> Self {
-        Self(self.0.to_bare().into())
+        Self(self.bare().to_owned())
+    }
+
+    /// The text of the address without its resourcepart.
+    pub fn bare(&self) -> &str {
+        self.0.split_once('/').map_or(self.0.as_str(), |(bare, _)| bare)
     }
 
     /// The same address with `resource` as its resourcepart.
@@ -90,16 +102,85 @@ impl Jid {
     /// # Errors
     /// [`ErrorKind::InvalidJid`] if `resource` is not a resourcepart.
     pub fn with_resource(&self, resource: &str) -> Result<Self> {
-        Self::parse(&format!("{}/{resource}", self.to_bare()))
+        Self::parse(&format!("{}/{resource}", self.bare()))
+    }
+
+    /// The same localpart and resourcepart at another domain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidJid`] if `domain` is not a domainpart.
+    pub fn with_domain(&self, domain: &str) -> Result<Self> {
+        Self::from_parts(self.localpart(), domain, self.resourcepart())
     }
 
     /// The address in its prepared form.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.0
+    }
+
+    /// The address in its prepared form, owned.
+    pub fn into_string(self) -> String {
+        self.0
     }
 }
 
-fn without_trailing_dot(text: &str) -> std::borrow::Cow<'_, str> {
+fn invalid(text: &str, source: jid::Error) -> Error {
+    let shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
+    let cut = if shown.len() < text.len() { " (cut)" } else { "" };
+    Error::new(
+        ErrorKind::InvalidJid,
+        format!("{shown:?}{cut} is not a JID ({source}); write localpart@domainpart/resourcepart"),
+    )
+    .with_source(source)
+}
+
+/// Prepares an address whose only fault is that RFC 6122's Unicode 3.2 does not know some of its
+/// code points, which RFC 7622 (PRECIS, any version of Unicode) allows.
+fn prepare_newer_unicode(text: &str) -> Option<String> {
+    let (local, domain, resource) = split(text);
+    let mut out = String::with_capacity(text.len());
+    if let Some(local) = local {
+        out.push_str(&prepare_localpart(local)?);
+        out.push('@');
+    }
+    out.push_str(jid::DomainPart::new(domain).ok()?.as_str());
+    if let Some(resource) = resource {
+        out.push('/');
+        out.push_str(&prepare_resourcepart(resource)?);
+    }
+    Some(out)
+}
+
+fn is_newer(c: char) -> bool {
+    stringprep::tables::unassigned_code_point(c)
+}
+
+/// UsernameCaseMapped (RFC 8265 §3.3): letters, digits and marks, in lower case, composed.
+fn prepare_localpart(local: &str) -> Option<Cow<'_, str>> {
+    if !local.contains(is_newer) {
+        return jid::NodePart::new(local).ok().map(|part| part.as_str().to_owned().into());
+    }
+    let prepared: String = local.to_lowercase().nfc().collect();
+    let allowed = |c: char| c.is_alphanumeric() || is_combining_mark(c);
+    let newer_allowed = prepared.chars().filter(|&c| is_newer(c)).all(allowed);
+    let older: String = prepared.chars().filter(|&c| !is_newer(c)).collect();
+    let older_allowed =
+        older.is_empty() || jid::NodePart::new(&older).is_ok_and(|part| part.as_str() == older);
+    (newer_allowed && older_allowed && prepared.len() <= MAX_PART_BYTES).then(|| prepared.into())
+}
+
+/// OpaqueString (RFC 8265 §4.2) for what holds newer code points: any of them, as written.
+fn prepare_resourcepart(resource: &str) -> Option<Cow<'_, str>> {
+    if !resource.contains(is_newer) {
+        return jid::ResourcePart::new(resource).ok().map(|part| part.as_str().to_owned().into());
+    }
+    let older: String = resource.chars().filter(|&c| !is_newer(c)).collect();
+    // A resourcepart is never empty, but what is left of one may be: joiners are mapped to nothing.
+    let older_allowed = jid::ResourcePart::new(&format!("x{older}")).is_ok();
+    (older_allowed && resource.len() <= MAX_PART_BYTES).then_some(resource.into())
+}
+
+fn without_trailing_dot(text: &str) -> Cow<'_, str> {
     let end = text.find('/').unwrap_or(text.len());
     match text[..end].strip_suffix('.') {
         Some(bare) => format!("{bare}{}", &text[end..]).into(),
@@ -177,11 +258,11 @@ impl WireJid {
     /// The address without its resourcepart, for use as a key: prepared where possible.
     pub fn bare_key(&self) -> String {
         if let Some(jid) = &self.prepared {
-            return jid.to_bare().as_str().to_owned();
+            return jid.bare().to_owned();
         }
         let bare = self.text.split('/').next().unwrap_or_default();
         // Only the resourcepart may be what preparation rejects.
-        Jid::parse(bare).map_or_else(|_| bare.to_owned(), |jid| jid.as_str().to_owned())
+        Jid::parse(bare).map_or_else(|_| bare.to_owned(), Jid::into_string)
     }
 }
 
@@ -268,11 +349,67 @@ mod tests {
     #[test]
     fn an_emoji_resource_from_the_wire_is_kept() {
         let jid = WireJid::new("Room@Conf.Example/Nick \u{1f389}");
-        assert!(jid.prepared().is_none());
         assert_eq!(jid.as_str(), "Room@Conf.Example/Nick \u{1f389}");
         assert_eq!(jid.bare_key(), "room@conf.example");
         assert_eq!(jid.resourcepart(), Some("Nick \u{1f389}"));
-        assert_eq!(jid, WireJid::new("Room@Conf.Example/Nick \u{1f389}"));
+        assert_eq!(jid, WireJid::new("room@conf.example/Nick \u{1f389}"));
+    }
+
+    #[test]
+    fn what_unicode_gained_after_its_version_3_2_is_allowed_where_rfc_7622_allows_it() {
+        let emoji = Jid::parse("Room@Conf.Example/Nick \u{1f389}").unwrap();
+        assert_eq!(emoji.as_str(), "room@conf.example/Nick \u{1f389}");
+        let family = "a@b/\u{1f468}\u{200d}\u{1f469}";
+        assert_eq!(Jid::parse(family).unwrap().as_str(), family);
+        // Georgian Mtavruli (Unicode 11) folds to Mkhedruli; an emoji is no letter.
+        assert_eq!(Jid::parse("\u{1c90}x@b").unwrap().as_str(), "\u{10d0}x@b");
+        for text in
+            ["\u{1f389}@b", "a@\u{1f389}.example", "a@b/\u{1f389}\u{0}", "\u{1f389} \u{1c90}@b"]
+        {
+            Jid::parse(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn a_long_refused_address_is_cut_in_its_error() {
+        let error = Jid::parse(&"a b".repeat(1000)).expect_err("spaces");
+        assert!(error.to_string().len() < 400, "{error}");
+        assert!(error.to_string().contains("(cut)"), "{error}");
+    }
+
+    #[test]
+    fn another_domain_keeps_the_other_parts() {
+        let jid = Jid::parse("a@b/c@d/e").unwrap();
+        assert_eq!(jid.with_domain("x.example").unwrap().as_str(), "a@x.example/c@d/e");
+        assert_eq!(Jid::parse("b").unwrap().with_domain("c").unwrap().as_str(), "c");
+    }
+
+    #[test]
+    fn vectors() {
+        crate::vectors::each("jid", |case| {
+            let text = case.str("jid");
+            let parsed = Jid::parse(text);
+            if case.bool("valid") {
+                let jid = parsed.map_err(|error| error.to_string())?;
+                let of = |key| case.optional_str(key);
+                crate::vectors::same("localpart", jid.localpart(), of("localpart"))?;
+                crate::vectors::same("domainpart", Some(jid.domainpart()), of("domainpart"))?;
+                crate::vectors::same("resourcepart", jid.resourcepart(), of("resourcepart"))
+            } else {
+                let kind = parsed.err().map(|error| error.kind());
+                crate::vectors::same("kind", kind, Some(ErrorKind::InvalidJid))
+            }
+        });
+    }
+
+    #[test]
+    fn an_address_that_preparation_rejects_is_kept_from_the_wire() {
+        let jid = WireJid::new("Room@Conf.Example/a\u{e000}");
+        assert!(jid.prepared().is_none());
+        assert_eq!(jid.as_str(), "Room@Conf.Example/a\u{e000}");
+        assert_eq!(jid.bare_key(), "room@conf.example");
+        assert_eq!(jid.resourcepart(), Some("a\u{e000}"));
+        assert_eq!(jid, WireJid::new("Room@Conf.Example/a\u{e000}"));
     }
 
     proptest! {

@@ -8,6 +8,8 @@
 pub mod error;
 pub mod jid;
 pub mod ns;
+#[cfg(test)]
+mod vectors;
 
 pub use error::{Error, ErrorKind, Result};
 pub use jid::{Jid, WireJid};
