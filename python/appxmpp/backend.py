@@ -1,0 +1,230 @@
+"""Where calls of the API go.
+
+``APPXMPP_BACKEND`` chooses, when the first call needs it and not before::
+
+    component://DOMAIN:SECRET@HOST[:PORT]       an XMPP server (XEP-0114)
+    component+unix://DOMAIN:SECRET@/path/to.sock
+    stub:                                       prints, sends nothing (the default)
+    none:                                       every call fails as with no service
+
+The secret may be left out of the address and given in ``APPXMPP_SECRET`` or in
+the file that ``APPXMPP_SECRET_FILE`` names.
+"""
+
+import os
+import threading
+
+from appxmpp.app_id import application_id
+from appxmpp.errors import ConfigError
+
+# How long the first call waits for a connection that it has opened, in seconds.
+FIRST_CALL_WAIT = 10.0
+
+
+class Backend(object):
+    """What the API asks of a place that stanzas go to.
+
+    Text is `str`: on Python 2 bytes in UTF-8. A refused call raises
+    `appxmpp.errors.ServiceError`; a server that is away raises
+    `appxmpp.errors.UnavailableError`.
+    """
+
+    def send_message(self, jids, body, from_jid, message_type, raw_xml):
+        """One status (0, 1 or 2) for each of `jids`, in their order."""
+        raise NotImplementedError
+
+    def send_presence(self, jid, presence_type, show, status, from_jid):
+        """Sends a presence; an empty type is "available"."""
+        raise NotImplementedError
+
+    def send_invite(self, jid, from_jid):
+        """Asks `jid` for a subscription."""
+        raise NotImplementedError
+
+    def get_presence(self, jids, from_jid):
+        """One ``(available, show number or None, valid or None)`` for each of `jids`."""
+        raise NotImplementedError
+
+    def is_available(self):
+        """Whether a message sent now would leave at once."""
+        return True
+
+    def close(self, timeout=5.0):
+        """Lets go of what the backend holds; it is not used afterwards."""
+
+
+class NoBackend(Backend):
+    """Fails every call as App Engine did where no service was registered."""
+
+    def _fail(self, *_arguments):
+        raise AssertionError('No api proxy found for service "xmpp"')
+
+    send_message = send_presence = send_invite = get_presence = _fail
+
+    def is_available(self):
+        return False
+
+
+class Embedded(Backend):
+    """A connection of this process, kept by the native module."""
+
+    def __init__(self, app, wait=FIRST_CALL_WAIT):
+        self.app = app
+        self._wait = wait
+
+    @classmethod
+    def open(cls, address, environ):
+        """Opens the connection that `address` describes, without waiting for it."""
+        try:
+            from appxmpp import _native
+        except ImportError as error:
+            raise ConfigError(
+                "APPXMPP_BACKEND asks for a connection, but the native module cannot be "
+                "loaded (%s); install a wheel of appxmpp made for this Python, or set "
+                "APPXMPP_BACKEND=stub:" % error
+            )
+        app = _native.App(
+            address,
+            secret=_secret(environ),
+            app_id=application_id(environ) or None,
+            inbound_services=None,
+            state=environ.get("APPXMPP_STATE") or None,
+        )
+        return cls(app)
+
+    def _ready_app(self):
+        if self._wait:
+            wait, self._wait = self._wait, 0
+            self.app.wait_ready(wait)
+        return self.app
+
+    def send_message(self, jids, body, from_jid, message_type, raw_xml):
+        app = self._ready_app()
+        return app.send_message(jids, body, from_jid, message_type, bool(raw_xml))
+
+    def send_presence(self, jid, presence_type, show, status, from_jid):
+        self._ready_app().send_presence(jid, presence_type, show, status, from_jid)
+
+    def send_invite(self, jid, from_jid):
+        self._ready_app().send_invite(jid, from_jid)
+
+    def get_presence(self, jids, from_jid):
+        return self._ready_app().get_presence(jids, from_jid)
+
+    def is_available(self):
+        try:
+            return bool(self.app.wait_ready(self._wait))
+        except ConfigError:
+            return False
+        finally:
+            self._wait = 0
+
+    def close(self, timeout=5.0):
+        self.app.close(timeout)
+
+
+def from_environment(environ=None):
+    """A new backend as ``APPXMPP_BACKEND`` describes it."""
+    if environ is None:
+        environ = os.environ
+    address = environ.get("APPXMPP_BACKEND", "").strip() or "stub:"
+    scheme = address.partition(":")[0]
+    if address == "stub:":
+        from appxmpp.devstub import Stub
+
+        return Stub()
+    if address == "none:":
+        return NoBackend()
+    if scheme in ("component", "component+unix", "client"):
+        return Embedded.open(address, environ)
+    # The address may hold a secret: only its scheme is repeated.
+    raise ConfigError(
+        "APPXMPP_BACKEND begins with %r, which is no kind of backend; write "
+        "component://DOMAIN:SECRET@HOST, component+unix://DOMAIN:SECRET@/path, or stub:" % scheme
+    )
+
+
+def _secret(environ):
+    secret = environ.get("APPXMPP_SECRET")
+    path = environ.get("APPXMPP_SECRET_FILE")
+    if secret or not path:
+        return secret or None
+    try:
+        with open(path) as file:
+            secret = file.read().strip()
+    except (IOError, OSError, ValueError) as error:
+        raise ConfigError(
+            "APPXMPP_SECRET_FILE names %r, which cannot be read (%s); "
+            "give a readable text file that holds the secret alone" % (path, error)
+        )
+    if not secret:
+        raise ConfigError("APPXMPP_SECRET_FILE names %r, which is empty" % path)
+    return secret
+
+
+class _Current(object):
+    """The backend of this process, and which process that is."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.backend = None
+        self.pid = None
+        self.chosen = False
+        # A backend made before fork() is kept, never used: its threads are not here.
+        self.inherited = []
+
+    def get(self):
+        backend, pid = self.backend, os.getpid()
+        if backend is not None and self.pid == pid:
+            return backend
+        with self.lock:
+            if self.backend is None or self.pid != pid:
+                self._replace_inherited()
+                if self.backend is None:
+                    self.backend = from_environment()
+                self.pid = pid
+            return self.backend
+
+    def _replace_inherited(self):
+        if not isinstance(self.backend, Embedded):
+            return
+        self.inherited.append(self.backend)
+        if self.chosen:
+            raise ConfigError(
+                "this process was forked from one that holds the connection to the XMPP "
+                "server, and cannot use it; fork before the connection is opened, or give "
+                "this process a backend of its own with appxmpp.backend.set()"
+            )
+        self.backend = None
+
+    def set(self, backend):
+        with self.lock:
+            previous = self.backend
+            self.backend, self.pid = backend, os.getpid()
+            self.chosen = backend is not None
+        return previous
+
+
+_current = _Current()
+
+
+def _after_fork_in_child():
+    # Another thread of the parent may have held it.
+    _current.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def get():
+    """The backend of this process; the first call makes it."""
+    return _current.get()
+
+
+def set(backend):
+    """Uses `backend` from now on and returns the one before it.
+
+    None forgets the present one: the next call reads ``APPXMPP_BACKEND`` anew.
+    """
+    return _current.set(backend)
