@@ -1,0 +1,108 @@
+//! The environment over the file: each key has a variable.
+
+use appxmpp::Result;
+use toml::{Table, Value};
+
+use super::keys::{KEYS, Key, Type};
+use super::{Surroundings, apps, config};
+
+/// Overlays every variable that is set.
+pub(super) fn overlay(root: &mut Table, around: &dyn Surroundings) -> Result<()> {
+    for key in KEYS.iter().filter(|key| key.table != "app") {
+        let name = variable(&[key.table, key.name]);
+        if let Some(text) = around.var(&name) {
+            let value = value(key, &name, &text)?;
+            let table = if key.table.is_empty() { &mut *root } else { subtable(root, key.table)? };
+            table.insert(key.name.to_owned(), value);
+        }
+    }
+    let ids: Vec<Option<String>> = apps(root).map(app_id).collect();
+    for (index, id) in ids.iter().enumerate() {
+        if let Some(id) = id {
+            overlay_app(root, index, &["app", id], around)?;
+        }
+    }
+    // The short names belong to a lone app, or make one.
+    if ids.len() <= 1 {
+        overlay_app(root, 0, &[""], around)?;
+    }
+    Ok(())
+}
+
+fn overlay_app(
+    root: &mut Table,
+    index: usize,
+    prefix: &[&str],
+    around: &dyn Surroundings,
+) -> Result<()> {
+    for key in KEYS.iter().filter(|key| key.table == "app") {
+        let name = variable(&[prefix, &[key.name]].concat());
+        let Some(text) = around.var(&name) else { continue };
+        let value = value(key, &name, &text)?;
+        let list = root.entry("app").or_insert_with(|| Value::Array(Vec::new()));
+        let list = list.as_array_mut().ok_or_else(|| config("app must be a list: [[app]]"))?;
+        if list.is_empty() {
+            list.push(Value::Table(Table::new()));
+        }
+        if let Some(app) = list.get_mut(index).and_then(Value::as_table_mut) {
+            replace_twin(app, key.name);
+            app.insert(key.name.to_owned(), value);
+        }
+    }
+    Ok(())
+}
+
+/// A secret from the environment takes the place of one from a file, and the other way round.
+fn replace_twin(app: &mut Table, name: &str) {
+    match name.strip_suffix("_file") {
+        Some(plain) => app.remove(plain),
+        None => app.remove(&format!("{name}_file")),
+    };
+}
+
+/// The id that names an app's variables: its own, or its domain's first label.
+fn app_id(app: &Table) -> Option<String> {
+    app.get("id").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn subtable<'t>(root: &'t mut Table, name: &str) -> Result<&'t mut Table> {
+    root.entry(name)
+        .or_insert_with(|| Value::Table(Table::new()))
+        .as_table_mut()
+        .ok_or_else(|| config(format!("{name} is a table: write its keys below [{name}]")))
+}
+
+/// `["http", "listen"]` is `APPXMPP_HTTP_LISTEN`.
+pub(super) fn variable(words: &[&str]) -> String {
+    let mut out = String::from("APPXMPP");
+    for word in words.iter().filter(|word| !word.is_empty()) {
+        out.push('_');
+        out.extend(
+            word.chars().map(
+                |c| {
+                    if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
+                },
+            ),
+        );
+    }
+    out
+}
+
+fn value(key: &Key, variable: &str, text: &str) -> Result<Value> {
+    let wrong = |wanted: &str| config(format!("{variable} must be {wanted}, not {text:?}"));
+    Ok(match key.type_ {
+        Type::Text => Value::String(text.to_owned()),
+        Type::Number => {
+            let number: u32 = text.trim().parse().map_err(|_| wrong("a whole number"))?;
+            Value::Integer(number.into())
+        }
+        Type::Bool => match text.trim() {
+            "true" | "1" | "yes" | "on" => Value::Boolean(true),
+            "false" | "0" | "no" | "off" => Value::Boolean(false),
+            _ => return Err(wrong("true or false")),
+        },
+        Type::List => Value::Array(
+            text.split(',').map(|item| Value::String(item.trim().to_owned())).collect(),
+        ),
+    })
+}

@@ -1,0 +1,356 @@
+//! From tables to the checked configuration: defaults, secrets, addresses, contradictions.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use appxmpp::{Jid, Result};
+use toml::{Table, Value};
+
+use super::keys::{self, Type};
+use super::types::{App, Config, Event, Http, Listen, Log, LogFormat, Store};
+use super::{Surroundings, apps, config};
+use crate::rest::auth::Keyring;
+use crate::rest::media::Media;
+use crate::rest::path::Kind;
+use crate::secret::Secret;
+
+const SERVICES: [&str; 4] = ["xmpp_message", "xmpp_presence", "xmpp_subscribe", "xmpp_error"];
+
+/// Checks a table whose keys and types are known to be right.
+pub(super) fn resolve(root: Table, around: &dyn Surroundings) -> Result<Config> {
+    let empty = Table::new();
+    let section = |name: &'static str| Section {
+        name,
+        table: root.get(name).and_then(Value::as_table).unwrap_or(&empty),
+    };
+    let list = apps(&root).map(|table| app(table, around)).collect::<Result<Vec<_>>>()?;
+    if list.is_empty() {
+        return Err(config(
+            "no app is configured: add an [[app]] table with backend = \"component://DOMAIN@HOST\", \
+             or set APPXMPP_BACKEND",
+        ));
+    }
+    for (index, app) in list.iter().enumerate() {
+        if list[..index].iter().any(|other| other.domain == app.domain) {
+            return Err(config(format!("two apps have the domain {}", app.domain)));
+        }
+    }
+    let top = Section { name: "", table: &root };
+    Ok(Config {
+        apps: list,
+        http: http(&section("http"))?,
+        store: store(&section("store"))?,
+        log: log(&section("log"))?,
+        drain: top.seconds("drain_seconds"),
+    })
+}
+
+/// A table whose absent keys have the defaults of [`keys::KEYS`].
+struct Section<'t> {
+    name: &'static str,
+    table: &'t Table,
+}
+
+impl Section<'_> {
+    fn get(&self, name: &str) -> Option<Value> {
+        if let Some(value) = self.table.get(name) {
+            return Some(value.clone());
+        }
+        let key = keys::find(self.name, name).filter(|key| key.is_default)?;
+        let line = format!("value = {}", key.value);
+        line.parse::<Table>().ok().and_then(|mut table| table.remove("value"))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        debug_assert!(keys::find(self.name, name).is_some_and(|key| key.type_ == Type::Text));
+        self.get(name).and_then(|value| value.as_str().map(str::to_owned))
+    }
+
+    fn number(&self, name: &str) -> u32 {
+        debug_assert!(keys::find(self.name, name).is_some_and(|key| key.type_ == Type::Number));
+        let number = self.get(name).and_then(|value| value.as_integer()).unwrap_or_default();
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
+    fn size(&self, name: &str) -> usize {
+        self.number(name) as usize
+    }
+
+    fn seconds(&self, name: &str) -> Duration {
+        Duration::from_secs(self.number(name).into())
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.get(name).and_then(|value| value.as_bool()).unwrap_or_default()
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let list = self.get(name).and_then(|value| value.as_array().cloned()).unwrap_or_default();
+        list.into_iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Each item of a list as one of a few words.
+    fn words<T>(&self, name: &str, read: impl Fn(&str) -> Option<T>, all: &str) -> Result<Vec<T>> {
+        let one = |word: String| {
+            read(&word)
+                .ok_or_else(|| config(format!("{name} knows no {word:?}; it may hold {all}")))
+        };
+        self.list(name).into_iter().map(one).collect()
+    }
+}
+
+fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
+    let app = Section { name: "app", table };
+    let url = app.text("backend").ok_or_else(|| {
+        config(
+            "an [[app]] has no backend: write backend = \"component://DOMAIN@HOST[:PORT]\", \
+             or set APPXMPP_BACKEND",
+        )
+    })?;
+    let (domain, inline) = split_backend(&url)?;
+    let id = app.text("id").unwrap_or_else(|| first_label(&domain).to_owned());
+    let secret = secret(&app, &id, "secret", around)?.or(inline.secret).ok_or_else(|| {
+        config(format!(
+            "app {id:?} has no secret: set secret_file, APPXMPP_SECRET, or systemd's \
+             LoadCredential=secret:PATH"
+        ))
+    })?;
+    let webhook = secret_or(&app, &id, "webhook_secret", around, &secret)?;
+    let services = app.words("inbound_services", service, &SERVICES.join(", "))?;
+    let kinds = app.words("callback_stanzas", Kind::from_name, "message, presence, iq")?;
+    Ok(App {
+        keyring: Keyring::new(&*domain, Some(secret.clone()), credentials(&app, around)?),
+        backend: inline.url,
+        hosts: app.list("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
+        url: app.text("url").map(|url| http_url("url", &url)).transpose()?,
+        inbound_services: services,
+        fallback_paths: app.flag("fallback_paths"),
+        callback_url: app
+            .text("callback_url")
+            .map(|url| http_url("callback_url", &url))
+            .transpose()?,
+        callback_media: media(&app)?,
+        callback_stanzas: kinds,
+        callback_events: app.words("callback_events", event, "bare, full, host")?,
+        webhook_secret: webhook,
+        webhook_timeout: app.seconds("webhook_timeout_seconds"),
+        webhook_attempts: app.number("webhook_attempts").max(1),
+        webhook_concurrency: app.size("webhook_concurrency").max(1),
+        webhook_queue: app.size("webhook_queue").max(1),
+        strict: app.flag("strict_mod_rest"),
+        bounce_wait: Duration::from_millis(app.number("bounce_wait_ms").into()),
+        iq_timeout: app.seconds("iq_timeout_seconds"),
+        iq_max_timeout: app.seconds("iq_max_timeout_seconds"),
+        stanza_size_limit: app.size("stanza_size_limit"),
+        id,
+        domain,
+        secret,
+    })
+}
+
+/// What a backend URL says beside the domain.
+struct Inline {
+    url: String,
+    secret: Option<Secret>,
+}
+
+/// Takes `component://DOMAIN[:SECRET]@HOST` apart; the URL comes back without its secret.
+fn split_backend(url: &str) -> Result<(String, Inline)> {
+    let wrong = |why: &str| {
+        // The URL may hold a secret: it is not repeated.
+        config(format!(
+            "backend {why}; write component://DOMAIN@HOST[:PORT] or component+unix://DOMAIN@/PATH"
+        ))
+    };
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
+    if !matches!(scheme, "component" | "component+unix") {
+        return Err(wrong(&format!("has the scheme {scheme:?}, which a gateway cannot use")));
+    }
+    let (user, host) = rest.rsplit_once('@').ok_or_else(|| wrong("names no domain"))?;
+    let (domain, secret) = match user.split_once(':') {
+        Some((domain, secret)) => (domain, Some(secret)),
+        None => (user, None),
+    };
+    let jid = Jid::parse(domain)?;
+    if jid.localpart().is_some() || jid.resourcepart().is_some() {
+        return Err(wrong("must name a domain, not an account"));
+    }
+    let domain = jid.domainpart().to_owned();
+    let decoded = secret.map(|secret| {
+        let text = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
+        Secret::new(text)
+    });
+    let url = format!("{scheme}://{domain}@{host}");
+    Ok((domain, Inline { url, secret: decoded }))
+}
+
+fn first_label(domain: &str) -> &str {
+    domain.split('.').next().unwrap_or(domain)
+}
+
+/// A secret from its key, its file, or systemd's credentials directory.
+fn secret(
+    app: &Section<'_>,
+    id: &str,
+    name: &str,
+    around: &dyn Surroundings,
+) -> Result<Option<Secret>> {
+    let file_key = format!("{name}_file");
+    let (plain, file) = (app.text(name), app.text(&file_key));
+    match (plain, file) {
+        (Some(_), Some(_)) => Err(config(format!("set {name} or {file_key}, not both"))),
+        (Some(text), None) => Ok(Some(Secret::new(text))),
+        (None, Some(path)) => read_secret(&file_key, Path::new(&path), around).map(Some),
+        (None, None) => {
+            let Some(directory) = around.var("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+            let directory = PathBuf::from(directory);
+            let names = [format!("{name}.{id}"), name.to_owned()];
+            let found = names.iter().find_map(|name| around.read(&directory.join(name)).ok());
+            Ok(found.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))))
+        }
+    }
+}
+
+fn secret_or(
+    app: &Section<'_>,
+    id: &str,
+    name: &str,
+    around: &dyn Surroundings,
+    fallback: &Secret,
+) -> Result<Secret> {
+    Ok(secret(app, id, name, around)?.unwrap_or_else(|| fallback.clone()))
+}
+
+fn read_secret(key: &str, path: &Path, around: &dyn Surroundings) -> Result<Secret> {
+    let text = around
+        .read(path)
+        .map_err(|error| config(format!("cannot read {key} {}: {error}", path.display())))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(config(format!("{key} {} is empty", path.display())));
+    }
+    Ok(Secret::new(text))
+}
+
+fn credentials(app: &Section<'_>, around: &dyn Surroundings) -> Result<Vec<Secret>> {
+    let mut values = app.list("credentials");
+    if let Some(path) = app.text("credentials_file") {
+        let text = around
+            .read(Path::new(&path))
+            .map_err(|error| config(format!("cannot read credentials_file {path}: {error}")))?;
+        values.extend(text.lines().map(|line| line.trim().to_owned()));
+    }
+    values.retain(|value| !value.is_empty());
+    let whole = |value: &String| value.split_once(' ').is_some_and(|(_, rest)| !rest.is_empty());
+    if let Some(index) = values.iter().position(|value| !whole(value)) {
+        return Err(config(format!(
+            "credentials number {} must be a whole Authorization value, like \"Bearer TOKEN\"",
+            index + 1
+        )));
+    }
+    Ok(values.into_iter().map(Secret::new).collect())
+}
+
+fn service(word: &str) -> Option<String> {
+    SERVICES.contains(&word).then(|| word.to_owned())
+}
+
+fn event(word: &str) -> Option<Event> {
+    match word {
+        "bare" => Some(Event::Bare),
+        "full" => Some(Event::Full),
+        "host" => Some(Event::Host),
+        _ => None,
+    }
+}
+
+fn media(app: &Section<'_>) -> Result<Media> {
+    let text = app.text("callback_content_type").unwrap_or_default();
+    let name = if text == "json" { "application/json" } else { &text };
+    Media::of_body(Some(name), false).ok_or_else(|| {
+        config(format!(
+            "callback_content_type knows no {text:?}; it may be application/xmpp+xml, \
+             application/json, application/x-www-form-urlencoded or text/plain"
+        ))
+    })
+}
+
+/// A webhook's URL, without a trailing slash.
+fn http_url(key: &str, url: &str) -> Result<String> {
+    // Names in braces stand for percent-encoded text; they are no part of the URL's grammar.
+    let plain = url.replace(['{', '}'], "");
+    let wrong = || {
+        config(format!(
+            "{key} must be an http:// URL with a host, like http://127.0.0.1:8080, not {url:?}"
+        ))
+    };
+    let parsed: http::Uri = plain.parse().map_err(|_| wrong())?;
+    let ok = parsed.scheme_str() == Some("http") && parsed.host().is_some_and(|h| !h.is_empty());
+    let plain_authority = parsed.authority().is_some_and(|a| !a.as_str().contains('@'));
+    if ok && plain_authority { Ok(url.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
+}
+
+fn listen(key: &str, text: &str) -> Result<Listen> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Listen::Unix(PathBuf::from(path)));
+    }
+    text.parse().map(Listen::Tcp).map_err(|_| {
+        config(format!(
+            "{key} in [http] must be ADDRESS:PORT, like 127.0.0.1:5280 or [::1]:5280, or \
+             unix:/PATH, not {text:?}"
+        ))
+    })
+}
+
+fn http(http: &Section<'_>) -> Result<Http> {
+    let metrics = http.text("metrics").unwrap_or_default();
+    Ok(Http {
+        listen: listen("listen", &http.text("listen").unwrap_or_default())?,
+        metrics: match metrics.as_str() {
+            "off" | "" => None,
+            text => Some(listen("metrics", text)?),
+        },
+        max_connections: http.size("max_connections").max(1),
+        header_timeout: http.seconds("header_timeout_seconds").max(Duration::from_secs(1)),
+        body_timeout: http.seconds("body_timeout_seconds").max(Duration::from_secs(1)),
+        // hyper cannot work with less than a page.
+        max_header_bytes: http.size("max_header_bytes").max(8192),
+    })
+}
+
+fn store(store: &Section<'_>) -> Result<Store> {
+    let url = store.text("url").unwrap_or_default();
+    match url.split_once(':') {
+        Some(("memory", _)) => Ok(Store::Memory),
+        Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            Ok(Store::Sqlite(PathBuf::from(path)))
+        }
+        _ => Err(config(format!("url in [store] must be memory: or sqlite:/PATH, not {url:?}"))),
+    }
+}
+
+fn log(log: &Section<'_>) -> Result<Log> {
+    let format = log.text("format").unwrap_or_default();
+    let format = match format.as_str() {
+        "auto" => LogFormat::Auto,
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => {
+            return Err(config(format!(
+                "format in [log] must be auto, text or json, not {format:?}"
+            )));
+        }
+    };
+    let level = log.text("level").unwrap_or_default();
+    let directive = |word: &str| {
+        let level = word.trim().rsplit('=').next().unwrap_or_default();
+        level.parse::<tracing::level_filters::LevelFilter>().is_ok()
+    };
+    if !level.split(',').all(directive) {
+        return Err(config(format!(
+            "level in [log] must be error, warn, info, debug or trace, not {level:?}"
+        )));
+    }
+    Ok(Log { level, format })
+}

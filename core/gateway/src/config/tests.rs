@@ -1,0 +1,227 @@
+use super::*;
+use std::collections::HashMap;
+use std::time::Duration;
+
+#[derive(Default)]
+struct Fake {
+    vars: HashMap<String, String>,
+    files: HashMap<String, String>,
+}
+
+impl Fake {
+    fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.into(), text.into());
+        self
+    }
+
+    fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.insert(name.into(), value.into());
+        self
+    }
+
+    fn load(&self) -> Result<Config> {
+        let path = Path::new("/c.toml");
+        load(self.files.contains_key("/c.toml").then_some(path), self)
+    }
+
+    fn refusal(&self) -> String {
+        let error = self.load().expect_err("a bad configuration");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+}
+
+impl Surroundings for Fake {
+    fn var(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<String> {
+        let found = path.to_str().and_then(|path| self.files.get(path));
+        found.cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    }
+}
+
+fn toml(text: &str) -> Fake {
+    Fake::default().file("/c.toml", text)
+}
+
+const SMALL: &str = r#"
+[[app]]
+backend = "component://bot.example.net@127.0.0.1:5347"
+secret = "s"
+"#;
+
+#[test]
+fn the_issue_form_loads() {
+    let config = toml(
+        r#"
+        [[app]]
+        id       = "guestbook"
+        backend  = "component://bot.example.net@127.0.0.1:5347"
+        secret_file = "/etc/appxmpp/secret"
+        url      = "http://127.0.0.1:8080/"
+        inbound_services = ["xmpp_message", "xmpp_presence", "xmpp_subscribe", "xmpp_error"]
+        callback_url = "http://127.0.0.1:9999/stanzas"
+        callback_content_type = "application/xmpp+xml"
+        credentials  = ["Bearer dmVyeSBzZWNyZXQgdG9rZW4K"]
+        [http]
+        listen  = "127.0.0.1:5280"
+        metrics = "127.0.0.1:5281"
+        [store]
+        url = "sqlite:/var/lib/appxmpp/state.db"
+        "#,
+    )
+    .file("/etc/appxmpp/secret", "s3cret\n")
+    .load()
+    .unwrap();
+    let app = &config.apps[0];
+    assert_eq!((app.id.as_str(), app.domain.as_str()), ("guestbook", "bot.example.net"));
+    assert_eq!(app.secret.expose(), "s3cret");
+    assert_eq!(app.webhook_secret.expose(), "s3cret");
+    assert_eq!(app.url.as_deref(), Some("http://127.0.0.1:8080"));
+    assert_eq!(app.iq_timeout, Duration::from_secs(120));
+    assert_eq!(app.keyring.check(Some("Bearer dmVyeSBzZWNyZXQgdG9rZW4K")), Ok(()));
+    assert_eq!(config.store, Store::Sqlite("/var/lib/appxmpp/state.db".into()));
+    assert_eq!(config.http.listen, Listen::Tcp("127.0.0.1:5280".parse().unwrap()));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest() {
+    let text = toml(&format!("{SMALL}calback_url = \"http://h\"")).refusal();
+    assert!(text.contains("\"calback_url\"") && text.contains("\"callback_url\""), "{text}");
+    let text = toml(&format!("{SMALL}[htpp]\nlisten = \"x\"")).refusal();
+    assert!(text.contains("\"http\""), "{text}");
+    let text = toml(&format!("{SMALL}listen = \"x\"")).refusal();
+    assert!(text.contains("belongs in [http]"), "{text}");
+    let text = toml(&format!("{SMALL}[app]\n")).refusal();
+    assert!(text.contains("/c.toml"), "{text}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_refused_with_an_example() {
+    let text = toml(&format!("{SMALL}hosts = \"a\"")).refusal();
+    assert!(text.contains("hosts") && text.contains("list of strings"), "{text}");
+    let text = toml(&format!("{SMALL}bounce_wait_ms = -1")).refusal();
+    assert!(text.contains("bounce_wait_ms") && text.contains("not negative"), "{text}");
+}
+
+#[test]
+fn every_key_has_a_variable_that_wins_over_the_file() {
+    for key in keys::KEYS {
+        let name = match key.table {
+            "app" => env::variable(&["app", "guest-book", key.name]),
+            table => env::variable(&[table, key.name]),
+        };
+        let text = match (key.table, key.name) {
+            (_, "backend") => "component://other.example.net@h".to_owned(),
+            (_, "secret_file" | "credentials_file" | "webhook_secret_file") => "/f".to_owned(),
+            _ => key.value.trim_matches(['"', '[', ']']).replace('"', ""),
+        };
+        let config = toml(&SMALL.replace("[[app]]", "[[app]]\nid = \"guest-book\""))
+            .file("/f", "Bearer x")
+            .var(&name, &text)
+            .load();
+        let config = config.unwrap_or_else(|error| panic!("{name}={text}: {error}"));
+        match key.name {
+            "backend" => assert_eq!(config.apps[0].domain, "other.example.net"),
+            "secret_file" => assert_eq!(config.apps[0].secret.expose(), "Bearer x"),
+            "id" => assert_eq!(config.apps[0].id, "guestbook"),
+            _ => {}
+        }
+    }
+    let bad = toml(SMALL).var("APPXMPP_BOUNCE_WAIT_MS", "soon").refusal();
+    assert!(bad.contains("APPXMPP_BOUNCE_WAIT_MS") && bad.contains("soon"), "{bad}");
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let config = Fake::default()
+        .var("APPXMPP_BACKEND", "component://bot.example.net@127.0.0.1")
+        .var("APPXMPP_SECRET", "s")
+        .var("APPXMPP_HTTP_LISTEN", "unix:/run/appxmpp/appxmpp.sock")
+        .var("APPXMPP_CREDENTIALS", "Bearer a, Bearer b")
+        .load()
+        .unwrap();
+    assert_eq!(config.apps[0].id, "bot");
+    assert_eq!(config.http.listen, Listen::Unix("/run/appxmpp/appxmpp.sock".into()));
+    assert_eq!(config.apps[0].keyring.check(Some("Bearer b")), Ok(()));
+}
+
+#[test]
+fn secrets_come_from_systemd_credentials_too() {
+    let no_secret = SMALL.replace("secret = \"s\"", "");
+    let fake = toml(&no_secret)
+        .var("CREDENTIALS_DIRECTORY", "/run/credentials/appxmpp")
+        .file("/run/credentials/appxmpp/secret.bot", "from systemd\n")
+        .file("/run/credentials/appxmpp/secret", "of another\n");
+    assert_eq!(fake.load().unwrap().apps[0].secret.expose(), "from systemd");
+    let text = toml(&no_secret).refusal();
+    assert!(text.contains("secret_file") && text.contains("APPXMPP_SECRET"), "{text}");
+}
+
+#[test]
+fn no_secret_is_ever_printed() {
+    let text = SMALL.replace("bot.example.net@", "bot.example.net:hidden1@").replace(
+        "secret = \"s\"",
+        "secret = \"hidden2\"\nwebhook_secret = \"hidden3\"\ncredentials = [\"Bearer hidden4\"]",
+    );
+    let config = toml(&text).load().unwrap();
+    assert!(!format!("{config:?}").contains("hidden"), "{config:?}");
+    assert_eq!(config.apps[0].secret.expose(), "hidden2");
+    for bad in ["component//b:hidden@h", "tcp://b:hidden@h", "component://a@b:hidden@h"] {
+        let text =
+            toml(&SMALL.replace("component://bot.example.net@127.0.0.1:5347", bad)).refusal_any();
+        assert!(!text.contains("hidden"), "{text}");
+    }
+}
+
+impl Fake {
+    fn refusal_any(&self) -> String {
+        self.load().expect_err("a bad configuration").to_string()
+    }
+}
+
+#[test]
+fn contradictions_are_named() {
+    for (addition, words) in [
+        ("secret_file = \"/f\"", "not both"),
+        ("url = \"ftp://h\"", "http://"),
+        ("url = \"http://user:pw@h\"", "http://"),
+        ("callback_url = \"127.0.0.1\"", "http://"),
+        ("callback_content_type = \"text/xml\"", "application/xmpp+xml"),
+        ("callback_stanzas = [\"mesage\"]", "mesage"),
+        ("callback_events = [\"all\"]", "bare, full, host"),
+        ("inbound_services = [\"mail\"]", "xmpp_message"),
+        ("credentials = [\"token\"]", "Bearer TOKEN"),
+        ("[http]\nlisten = \"5280\"", "127.0.0.1:5280"),
+        ("[store]\nurl = \"postgres://\"", "sqlite:"),
+        ("[log]\nformat = \"xml\"", "auto, text or json"),
+        ("[log]\nlevel = \"loud\"", "loud"),
+        (SMALL, "two apps"),
+    ] {
+        let text = toml(&format!("{SMALL}{addition}")).refusal();
+        assert!(text.contains(words), "{addition}: {text}");
+    }
+    assert!(Fake::default().refusal().contains("APPXMPP_BACKEND"));
+    assert!(toml("[[app]]\nid = \"x\"").refusal().contains("backend"));
+}
+
+#[test]
+fn the_example_file_is_current_and_loads_with_every_key_set() {
+    let example = keys::example();
+    let kept = include_str!("../../dist/appxmpp.toml");
+    assert!(example == kept, "write dist/appxmpp.toml anew: appxmpp config example");
+    let all: String = example
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
+        .filter(|line| !["secret =", "webhook_secret ="].iter().any(|key| line.starts_with(key)))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let fake = toml(&all)
+        .file("/etc/appxmpp/secret", "s")
+        .file("/etc/appxmpp/webhook-secret", "w")
+        .file("/etc/appxmpp/credentials", "Bearer x\n");
+    fake.load().unwrap_or_else(|error| panic!("{error}"));
+    toml(&example).file("/etc/appxmpp/secret", "s").load().unwrap();
+}

@@ -1,0 +1,142 @@
+//! The checked configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rest::auth::Keyring;
+use crate::rest::media::Media;
+use crate::rest::path::Kind;
+use crate::secret::Secret;
+
+/// Everything the daemon was told.
+#[derive(Debug)]
+pub struct Config {
+    /// The apps, at least one, with distinct domains.
+    pub apps: Vec<App>,
+    /// The HTTP server.
+    pub http: Http,
+    /// Where state is kept.
+    pub store: Store,
+    /// The log.
+    pub log: Log,
+    /// How long a stop waits for work in flight.
+    pub drain: Duration,
+}
+
+/// One app: its XMPP side, its webhooks and who may send for it.
+#[derive(Debug)]
+pub struct App {
+    /// The App Engine application id.
+    pub id: String,
+    /// The component's domain, prepared.
+    pub domain: String,
+    /// Where the XMPP server is, without the secret.
+    pub backend: String,
+    /// The component's secret.
+    pub secret: Secret,
+    /// Further Host header values, in lower case.
+    pub hosts: Vec<String>,
+    /// Where App Engine's form posts go, without a trailing slash.
+    pub url: Option<String>,
+    /// App Engine's services that post there.
+    pub inbound_services: Vec<String>,
+    /// Whether to try other paths after a 404.
+    pub fallback_paths: bool,
+    /// Where mod_rest callbacks go.
+    pub callback_url: Option<String>,
+    /// What their body is.
+    pub callback_media: Media,
+    /// Which kinds are posted.
+    pub callback_stanzas: Vec<Kind>,
+    /// For which addresses.
+    pub callback_events: Vec<Event>,
+    /// Who may use `/rest`.
+    pub keyring: Keyring,
+    /// The key that signs webhooks.
+    pub webhook_secret: Secret,
+    /// How long a webhook may take.
+    pub webhook_timeout: Duration,
+    /// How often a delivery is tried.
+    pub webhook_attempts: u32,
+    /// How many run at once.
+    pub webhook_concurrency: usize,
+    /// How many may wait.
+    pub webhook_queue: usize,
+    /// Whether to be faithful to mod_rest's quirks.
+    pub strict: bool,
+    /// How long a POST waits for a bounce.
+    pub bounce_wait: Duration,
+    /// How long an iq waits by default.
+    pub iq_timeout: Duration,
+    /// How long it may be made to wait.
+    pub iq_max_timeout: Duration,
+    /// The longest request body, in bytes.
+    pub stanza_size_limit: usize,
+}
+
+/// Which of an app's addresses a stanza was sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// `name@domain`
+    Bare,
+    /// With a resource.
+    Full,
+    /// The domain itself.
+    Host,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// The HTTP server's settings.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where `/rest` is served.
+    pub listen: Listen,
+    /// Where `/metrics` is served.
+    pub metrics: Option<Listen>,
+    /// How many connections may be open.
+    pub max_connections: usize,
+    /// How long a request's head may take.
+    pub header_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// The longest request head, in bytes.
+    pub max_header_bytes: usize,
+}
+
+/// Where subscriptions and presence are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// Nowhere: they are gone after a restart.
+    Memory,
+    /// An SQLite database.
+    Sqlite(PathBuf),
+}
+
+/// The log's settings.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level, or `tracing` directives.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}

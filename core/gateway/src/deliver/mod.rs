@@ -1,0 +1,6 @@
+//! Webhooks: App Engine form posts and mod_rest callbacks from one delivery engine.
+
+pub mod codes;
+pub mod multipart;
+pub mod sign;
+pub mod template;

@@ -1,0 +1,6 @@
+//! mod_rest's HTTP contract: `POST /rest`, path forms, `GET` queries and echo.
+
+pub mod auth;
+pub mod error;
+pub mod media;
+pub mod path;
