@@ -8,8 +8,10 @@
 pub mod error;
 pub mod jid;
 pub mod ns;
+pub mod stanza;
 #[cfg(test)]
 mod vectors;
+pub mod xml;
 
 pub use error::{Error, ErrorKind, Result};
 pub use jid::{Jid, WireJid};

@@ -1,0 +1,76 @@
+//! Is this one element of restricted XML (RFC 6120 §11.1), and what does its start tag say?
+
+use std::borrow::Cow;
+
+use super::error::XmlError;
+use super::limits::Limits;
+use super::reader::{Event, Reader, Start, Top};
+use super::scope::Scope;
+use crate::ns;
+
+/// What an element's start tag says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The namespace; empty for none.
+    pub ns: Cow<'a, str>,
+    /// The local name.
+    pub name: &'a str,
+    /// The attributes in the order they are written, without namespace declarations.
+    pub attributes: Vec<Attribute<'a>>,
+}
+
+/// An attribute, its namespace resolved and its value unescaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute<'a> {
+    /// The namespace; empty for none.
+    pub ns: Cow<'a, str>,
+    /// The local name.
+    pub name: &'a str,
+    /// The value.
+    pub value: Cow<'a, str>,
+}
+
+impl<'a> Head<'a> {
+    /// The value of the attribute `name` in no namespace.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.find("", name)
+    }
+
+    /// The value of `xml:lang`.
+    pub fn lang(&self) -> Option<&str> {
+        self.find(ns::XML, "lang")
+    }
+
+    fn find(&self, ns: &str, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|a| a.name == name && a.ns == ns).map(|a| &*a.value)
+    }
+
+    pub(crate) fn of(reader: &Reader<'a>, start: &Start<'a>) -> Self {
+        let attributes = reader.attributes().iter().filter(|a| !a.is_declaration());
+        let attributes = attributes.map(|attribute| Attribute {
+            ns: reader.attribute_ns(attribute),
+            name: attribute.name.local,
+            value: attribute.value(),
+        });
+        Self {
+            ns: reader.ns_cow(start.binding),
+            name: start.name.local,
+            attributes: attributes.collect(),
+        }
+    }
+}
+
+/// Checks that `bytes` are one element, with nothing but white space around it, that RFC 6120
+/// §11.1, XML 1.0 and Namespaces in XML 1.0 allow where the bindings of `scope` are in force.
+///
+/// # Errors
+/// The first thing that is wrong, and where.
+pub fn check<'a>(bytes: &'a [u8], scope: &'a Scope, limits: &Limits) -> Result<Head<'a>, XmlError> {
+    let mut reader = Reader::new(bytes, scope, limits, Top::Element)?;
+    let head = match reader.next()? {
+        Some(Event::Start(start)) => Head::of(&reader, &start),
+        _ => return Err(XmlError::malformed(0, "there is no element")),
+    };
+    while reader.next()?.is_some() {}
+    Ok(head)
+}
