@@ -1,0 +1,223 @@
+"""The command line: `appxmpp run`, `appxmpp dev`, `appxmpp demo`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Any, Sequence
+
+from appxmpp import __version__, appyaml, dev, errors, run, settings, talk
+from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
+from appxmpp.http import parse_listen
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+_EXITS = f"""\
+exit codes: {OK} stopped, {RUNTIME} failed, {USAGE} wrong usage, {REFUSED} the server refused the secret,
+{CONFIG} app.yaml or a setting is wrong. Each option that names a variable can be set there as well.
+Where `run` connects: APPXMPP_BACKEND, and the secret APPXMPP_SECRET or APPXMPP_SECRET_FILE.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `appxmpp` command; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        settings.refuse_secrets(arguments)
+        options = _parser().parse_args(arguments)
+        _log_to_stderr(options.log_level)
+        return int(options.command(options))
+    except Exit as error:
+        print(f"appxmpp: {error}", file=sys.stderr)
+        return error.code
+    except errors.NotAuthorizedError as error:
+        print(f"appxmpp: {error}", file=sys.stderr)
+        return REFUSED
+    except errors.ConfigError as error:
+        print(f"appxmpp: {error}", file=sys.stderr)
+        return CONFIG
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="appxmpp",
+        description="App Engine's chat service on any XMPP server.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"appxmpp {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _run_parser(commands)
+    _dev_parser(commands)
+    demo = _add(commands, "demo", "chat with an example bot, without a server", _demo)
+    _option(demo, "--log-level", "LEVEL", "how much to log", "warning", _level)
+    return parser
+
+
+def _run_parser(commands: Any) -> None:
+    parser = _add(commands, "run", "run an App Engine app on an XMPP server", _run)
+    _app_option(parser)
+    _option(parser, "--backend", "URL", "where to connect: component://DOMAIN@HOST:PORT, without the secret", "")
+    _http_options(parser)
+    _option(parser, "--state", "FILE", "keeps subscriptions and presence (default: in the user's state folder)", "")
+    _option(parser, "--drain", "SECONDS", "time to finish deliveries when asked to stop", "20", _seconds)
+
+
+def _dev_parser(commands: Any) -> None:
+    parser = _add(commands, "dev", "try an app in this terminal, without an XMPP server", _dev)
+    _app_option(parser)
+    _http_options(parser)
+    parser.add_argument("--as", dest="me", metavar="JID", default="romeo@example.net/console", help="who you are")
+    parser.add_argument(
+        "--talk",
+        metavar="FILE",
+        help="play this conversation (#me and #bot lines) instead of asking; without a terminal, "
+        "talk.txt beside app.yaml is played",
+    )
+
+
+def _app_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", nargs="?", default="app.yaml", metavar="app.yaml", help="the app's app.yaml")
+
+
+def _http_options(parser: argparse.ArgumentParser) -> None:
+    _option(parser, "--listen", "HOST:PORT", "where the app's web pages are served, or none", "127.0.0.1:8080", parse_listen)
+    _option(parser, "--public-url", "URL", "the address users see, such as https://bot.example.com", "")
+    _option(parser, "--workers", "N", "stanzas delivered at a time", "8", _count)
+    _option(parser, "--log-level", "LEVEL", "how much to log", "info", _level)
+
+
+def _add(commands: Any, name: str, text: str, function: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _option(parser: argparse.ArgumentParser, flag: str, form: str, text: str, default: str, kind: Any = str) -> None:
+    """An option that is also the environment variable of its name."""
+    variable = "APPXMPP_" + flag.lstrip("-").replace("-", "_").upper()
+    shown = f"; default {default}" if default else ""
+    parser.add_argument(
+        flag,
+        metavar=form,
+        type=kind,
+        default=os.environ.get(variable) or default,
+        help=f"{text} [{variable}{shown}]",
+    )
+
+
+def _seconds(text: str) -> float:
+    return _number(float, text, 0, 3600)
+
+
+def _count(text: str) -> int:
+    return int(_number(int, text, 1, 1000))
+
+
+def _number(kind: Any, text: str, least: int, most: int) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+    return value
+
+
+def _level(text: str) -> str:
+    if text not in _LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_LEVELS)}")
+    return text
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+def _native() -> Any:
+    try:
+        from appxmpp import _native
+    except ImportError as error:
+        raise Exit(
+            f"the native module cannot be loaded ({error}). Install a wheel of appxmpp made for this Python."
+        ) from None
+    return _native
+
+
+def _run_options(options: argparse.Namespace, **changes: Any) -> run.Options:
+    return run.Options(
+        listen=options.listen, public_url=options.public_url or None, workers=options.workers, **changes
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = appyaml.load(options.app)
+    url = settings.backend(options.backend, os.environ)
+    native = _native()
+    domain = native.backend_domain(url)
+    if domain is None:
+        raise Exit(f"{url} is no server to run on. To try the app without one: appxmpp dev {options.app}")
+    chat = native.App(
+        url,
+        secret=settings.secret(os.environ),
+        app_id=settings.app_id(os.environ, config.application),
+        inbound_services=list(config.inbound_services),
+        state=settings.state(options.state, os.environ, domain),
+    )
+    run.announce(config)
+    return run.serve(run.Runner(config, _run_options(options, drain=options.drain), chat))
+
+
+def _dev(options: argparse.Namespace) -> int:
+    config = appyaml.load(options.app)
+    return _talk(config, options.me, options.talk, _run_options(options, development=True))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo")
+    return _talk(appyaml.load(folder), "romeo@example.net/console", None, run.Options(listen=None, development=True))
+
+
+def _talk(config: appyaml.AppYaml, me: str, talk_file: str | None, options: run.Options) -> int:
+    interactive = sys.stdin.isatty() and not talk_file
+    lines = [] if interactive else _conversation(talk_file, config)
+    app_id = settings.app_id(os.environ, config.application) or "app"
+    # The address the app had on App Engine. No network is asked about it.
+    with dev.opened(_native(), f"{app_id}.appspotchat.com", app_id, config) as (server, chat):
+        runner = run.Runner(config, options, chat)
+        run.announce(config)
+        runner.start()
+        person = dev.Person(server, me, f"{app_id}@{app_id}.appspotchat.com")
+        try:
+            if interactive:
+                dev.chat(server, person, sys.stdout)
+            else:
+                dev.play(server, person, lines, sys.stdout)
+        finally:
+            runner.stop(options.drain if interactive else 5.0)
+    return OK
+
+
+def _conversation(path: str | None, config: appyaml.AppYaml) -> list[talk.Line]:
+    path = path or os.path.join(config.root, "talk.txt")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return talk.parse(file.read(), path)
+    except FileNotFoundError:
+        raise Exit(
+            f"standard input is no terminal, and there is no conversation to play at {path}. "
+            "Write one (#me and #bot lines), or name one with --talk FILE.",
+            USAGE,
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Exit(f"{path} cannot be read as a conversation: {error}", USAGE) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

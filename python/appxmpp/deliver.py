@@ -1,0 +1,163 @@
+"""Delivers inbound stanzas to the application, as App Engine's chat service posted them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from typing import Any, Callable, Protocol, Sequence
+
+from appxmpp import direct
+from appxmpp.wsgi import ADMIN
+
+log = logging.getLogger("appxmpp.delivery")
+
+#: The address App Engine's chat service called from.
+REMOTE_ADDR = "0.1.0.10"
+
+_ERROR = "/_ah/xmpp/error/"
+_MESSAGE_ERROR = "/_ah/xmpp/message/error/"
+
+
+class Delivery(Protocol):
+    """One inbound stanza, as `appxmpp._native.Delivery` gives it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def fields(self) -> list[tuple[str, str]]: ...
+    @property
+    def sender(self) -> str: ...
+
+
+class Source(Protocol):
+    """Where deliveries come from: `appxmpp._native.App`."""
+
+    def next_batch(self, max: int, timeout: float) -> Sequence[Any]: ...
+    def done(self, delivery: Any, status: int) -> None: ...
+
+
+def form(fields: list[tuple[str, str]]) -> tuple[str, bytes]:
+    """The Content-Type and body of a multipart/form-data request (RFC 7578), laid out as App Engine did."""
+    boundary = "----=" + secrets.token_hex(13)[:25]
+    parts = []
+    for name, value in fields:
+        kind = "text/xml" if name == "stanza" else "text/plain"
+        parts.append(
+            f'--{boundary}\r\nContent-Type: {kind}; charset="UTF-8"\r\n'
+            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        )
+    parts.append(f"--{boundary}--\r\n")
+    return f'multipart/form-data; boundary="{boundary}"', "".join(parts).encode("utf-8")
+
+
+class Caller:
+    """Makes the request of one delivery to a WSGI application, on the calling thread."""
+
+    def __init__(self, app: direct.WsgiApp, application_id: str, host: str, scheme: str = "http") -> None:
+        self._app = app
+        self._host = host
+        self._scheme = scheme
+        self._extra = {
+            "REMOTE_ADDR": REMOTE_ADDR,
+            "HTTP_USER_AGENT": "",
+            "HTTP_X_APPENGINE_FAKE_IS_ADMIN": "1",
+            "HTTP_X_APPENGINE_FAKE_LOGGED_IN": "1",
+            "APPLICATION_ID": application_id,
+            "USER_IS_ADMIN": "1",
+            ADMIN: True,
+        }
+
+    def post(self, path: str, fields: list[tuple[str, str]], stanza_id: str = "") -> int:
+        """The status the app answers with; 500, logged with its traceback, where it raises."""
+        content_type, body = form(fields)
+        status = 404
+        for address in _addresses(path):
+            environ = direct.environ("POST", address, body, content_type, self._host, self._scheme)
+            environ.update(self._extra)
+            try:
+                status = direct.call(self._app, environ).status
+            except Exception:
+                log.exception("the handler of %s raised on stanza %s", address, stanza_id)
+                return 500
+            except (SystemExit, GeneratorExit) as error:
+                log.error("the handler of %s ended with %r on stanza %s", address, error, stanza_id)
+                return 500
+            if status != 404:
+                break
+        return status
+
+
+def _addresses(path: str) -> list[str]:
+    """`path`, then where apps that took the documentation's older or misprinted forms listen."""
+    paths = [path, _MESSAGE_ERROR] if path == _ERROR else [path]
+    return paths + [path.rstrip("/") for path in paths]
+
+
+class Dispatcher:
+    """Worker threads that pull deliveries from a source and make their requests.
+
+    The source hands out one delivery of a sender at a time, so order and parallelism are its.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        post: Callable[[str, list[tuple[str, str]], str], int],
+        workers: int,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._source = source
+        self._post = post
+        self._failed = failed
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"appxmpp-delivery-{number}", daemon=True)
+            for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start delivering."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Take no more deliveries once none is waiting; whether all ended within `timeout` seconds."""
+        self._stopping.set()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        try:
+            while True:
+                stopping = self._stopping.is_set()
+                # One at a time: a slow handler then delays no delivery but its own sender's.
+                batch = self._source.next_batch(1, 0.0 if stopping else 0.5)
+                for delivery in batch:
+                    self._deliver(delivery)
+                if stopping and not batch:
+                    return
+        except BaseException as error:
+            self._failed(error)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        started = time.monotonic()
+        status = 500
+        try:
+            status = self._post(delivery.path, delivery.fields, delivery.id)
+        finally:
+            self._source.done(delivery, status)
+        log.log(
+            logging.INFO if status < 400 else logging.WARNING,
+            "%s from %s: %d in %.0f ms (stanza %s)",
+            delivery.path,
+            delivery.sender,
+            status,
+            (time.monotonic() - started) * 1000,
+            delivery.id,
+        )

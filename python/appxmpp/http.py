@@ -1,0 +1,72 @@
+"""Serves the application's ordinary HTTP routes, by waitress, on threads of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+
+from appxmpp.direct import WsgiApp
+from appxmpp.exits import RUNTIME, USAGE, Exit
+
+
+def parse_listen(text: str) -> tuple[str, int] | None:
+    """`HOST:PORT`, `PORT` or `[IPv6]:PORT`; `none` is None. An Exit says what is wrong with others."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(?:(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\s\[\]]+)):)?(?P<port>[0-9]{1,5})", text)
+    if match is None or int(match["port"]) > 65535:
+        raise Exit(f"{text!r} is no address to listen at; write HOST:PORT, such as 127.0.0.1:8080, or none.", USAGE)
+    return match["six"] or match["name"] or "127.0.0.1", int(match["port"])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Server:
+    """Listens from the moment it exists; answers once started."""
+
+    def __init__(self, listen: tuple[str, int]) -> None:
+        host, port = listen
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._socket = socket.socket(family, kind)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(address)
+        except OSError as error:
+            raise Exit(
+                f"cannot listen at {host}:{port}: {error.strerror or error}. "
+                "Choose another address with --listen HOST:PORT, or --listen none.",
+                RUNTIME,
+            ) from None
+        self.port: int = self._socket.getsockname()[1]
+        #: As it stands in a URL.
+        self.host = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def start(self, app: WsgiApp, threads: int) -> None:
+        """Serve `app` from now on."""
+        try:
+            import waitress
+        except ImportError:
+            raise Exit("serving HTTP needs waitress: pip install 'appxmpp[run]'") from None
+        self._server = waitress.create_server(
+            app, sockets=[self._socket], threads=threads, ident=None, clear_untrusted_proxy_headers=True
+        )
+        self._thread = threading.Thread(target=self._server.run, name="appxmpp-http", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Accept no more connections, finish the requests at work, end."""
+        from waitress import wasyncore
+
+        server = self._server
+        server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(server))
+        server.task_dispatcher.shutdown(cancel_pending=True, timeout=timeout)
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
+        self._thread.join(timeout)
