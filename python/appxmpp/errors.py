@@ -103,7 +103,11 @@ class DeadlineError(Error):
 
 
 class ConfigError(Error):
-    """A setting is missing or wrong, or the server refused the credentials."""
+    """A setting is missing or wrong."""
+
+
+class NotAuthorizedError(ConfigError):
+    """The server refused the credentials, twice; trying again will not help."""
 
 
 class InternalError(Error):
