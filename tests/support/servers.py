@@ -1,0 +1,62 @@
+"""Runs a command beside a real server: `python -m support.servers prosody -- cargo test --test live`.
+
+The command finds the server in XMPP_SERVER, XMPP_DOMAIN, XMPP_C2S_PORT, XMPP_COMPONENT_PORT, XMPP_COMPONENT_DOMAIN,
+XMPP_COMPONENT_SECRET, XMPP_COMPONENTS (`domain=secret ...`), XMPP_CA_FILE, XMPP_PID, and accounts in XMPP_ACCOUNTS
+(`jid=password ...`). Its exit status is ours; the server is stopped and removed whatever happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+
+from .ejabberd import Ejabberd
+from .prosody import Prosody
+from .server import COMPONENTS, Server
+
+KINDS: dict[str, type[Server]] = {"prosody": Prosody, "ejabberd": Ejabberd}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="support.servers", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("kind", choices=[*KINDS, "all"])
+    parser.add_argument("--component", action="append", default=[], metavar="DOMAIN=SECRET", help="instead of myapp.localhost")
+    parser.add_argument("--accounts", type=int, default=3, metavar="N", help="how many to register (default 3)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="default: wait for Ctrl-C")
+    options = parser.parse_args()
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    components = dict(pair.split("=", 1) for pair in options.component) or COMPONENTS
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for kind in KINDS if options.kind == "all" else [options.kind]:
+        if why := KINDS[kind].missing():
+            print(f"support.servers: {why}", file=sys.stderr)
+            return 69
+        with KINDS[kind](components) as server:
+            accounts = [server.account() for _ in range(options.accounts)]
+            told = {**server.environment(), "XMPP_ACCOUNTS": " ".join(f"{a.jid}={a.password}" for a in accounts)}
+            status = _run(command, told)
+            if status:
+                print(f"support.servers: {command[0]} ended with {status} beside {kind}, whose log ends with:", file=sys.stderr)
+                print(server.logs(), file=sys.stderr)
+                return status
+    return 0
+
+
+def _run(command: list[str], told: dict[str, str]) -> int:
+    if command:
+        return subprocess.run(command, env={**os.environ, **told}, check=False).returncode
+    for name, value in told.items():
+        print(f"export {name}={value!r}")
+    print("# running until Ctrl-C", flush=True)
+    signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
