@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable, Coroutine
 from functools import cache
@@ -25,7 +26,19 @@ def loop() -> asyncio.AbstractEventLoop:
 
     threading.Thread(target=run, name="peers", daemon=True).start()
     started.wait()
+    atexit.register(_close, made)
     return made
+
+
+def _close(made: asyncio.AbstractEventLoop) -> None:
+    async def cancel() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=1) if others else None
+
+    asyncio.run_coroutine_threadsafe(cancel(), made).result(2)
+    made.call_soon_threadsafe(made.stop)
 
 
 def run(work: Coroutine[Any, Any, T], timeout: float = PATIENCE) -> T:

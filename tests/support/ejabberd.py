@@ -34,21 +34,37 @@ log_rotate_count: 0
 hosts: ["{self.domain}"]
 certfiles: ["{self.certificate.both}"]
 listen:
-  - {{port: {self.c2s_port}, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 1048576, shaper: none, access: all, starttls: true}}
+  - port: {self.c2s_port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    max_stanza_size: 1048576
+    shaper: none
+    access: all
+    starttls: true
   - port: {self.component_port}
     ip: "127.0.0.1"
     module: ejabberd_service
     access: all
     shaper: none
     hosts:
-{components}  - {{port: {self.http_port}, ip: "127.0.0.1", module: ejabberd_http, request_handlers: {{/api: mod_http_api}}}}
+{components}  - port: {self.http_port}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers: {{/api: mod_http_api}}
 s2s_access: none
 auth_method: internal
 auth_password_format: plain
 api_permissions:
   "tests": {{from: [mod_http_api], who: {{ip: 127.0.0.1/8}}, what: [register, status]}}
 shaper_rules: {{max_user_offline_messages: 100}}
-modules: {{mod_admin_extra: {{}}, mod_caps: {{}}, mod_disco: {{}}, mod_http_api: {{}}, mod_offline: {{access_max_user_messages: max_user_offline_messages}}, mod_ping: {{}}, mod_roster: {{}}}}
+modules:
+  mod_admin_extra: {{}}
+  mod_caps: {{}}
+  mod_disco: {{}}
+  mod_http_api: {{}}
+  mod_offline: {{access_max_user_messages: max_user_offline_messages}}
+  mod_ping: {{}}
+  mod_roster: {{}}
 """,
         )
 

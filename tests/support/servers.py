@@ -21,13 +21,16 @@ KINDS: dict[str, type[Server]] = {"prosody": Prosody, "ejabberd": Ejabberd}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="support.servers", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="support.servers", usage="%(prog)s KIND [options] [-- COMMAND]", description=__doc__
+    )
     parser.add_argument("kind", choices=[*KINDS, "all"])
-    parser.add_argument("--component", action="append", default=[], metavar="DOMAIN=SECRET", help="instead of myapp.localhost")
+    parser.add_argument(
+        "--component", action="append", default=[], metavar="DOMAIN=SECRET", help="instead of myapp.localhost"
+    )
     parser.add_argument("--accounts", type=int, default=3, metavar="N", help="how many to register (default 3)")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="default: wait for Ctrl-C")
-    options = parser.parse_args()
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    ours, command = _split(sys.argv[1:])
+    options = parser.parse_args(ours)
     components = dict(pair.split("=", 1) for pair in options.component) or COMPONENTS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for kind in KINDS if options.kind == "all" else [options.kind]:
@@ -39,10 +42,20 @@ def main() -> int:
             told = {**server.environment(), "XMPP_ACCOUNTS": " ".join(f"{a.jid}={a.password}" for a in accounts)}
             status = _run(command, told)
             if status:
-                print(f"support.servers: {command[0]} ended with {status} beside {kind}, whose log ends with:", file=sys.stderr)
+                print(
+                    f"support.servers: {command[0]} ended with {status} beside {kind}, whose log ends with:",
+                    file=sys.stderr,
+                )
                 print(server.logs(), file=sys.stderr)
                 return status
     return 0
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _run(command: list[str], told: dict[str, str]) -> int:

@@ -54,7 +54,7 @@ class Stanza:
         return ET.tostring(self.xml, encoding="unicode")
 
 
-class _Client(slixmpp.ClientXMPP):  # type: ignore[misc]
+class _Client(slixmpp.ClientXMPP):
     def __init__(self, jid: str, password: str, received: Inbox[Stanza]) -> None:
         super().__init__(jid, password)
         self.enable_direct_tls = False
@@ -104,11 +104,11 @@ class User:
         client.auto_subscribe = self._accepts
         if self._tls:
             client.enable_plaintext = False
-            client.ca_certs = str(self._server.certificate.certificate)
+            client.ca_certs = self._server.certificate.certificate
         else:
             client.enable_starttls = False
             client.enable_plaintext = True
-            client["feature_mechanisms"].unencrypted_scram = True
+            client.plugin["feature_mechanisms"].unencrypted_scram = True
         online: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def settle(error: object = None) -> None:
@@ -145,7 +145,12 @@ class User:
         self.raw(ET.tostring(stanza, encoding="unicode").replace("</message>", extra + "</message>"))
 
     def presence(
-        self, show: str | None = None, status: str | None = None, to: str | None = None, type_: str | None = None, priority: int | None = None
+        self,
+        show: str | None = None,
+        status: str | None = None,
+        to: str | None = None,
+        type_: str | None = None,
+        priority: int | None = None,
     ) -> None:
         stanza = ET.Element("presence")
         if to:
@@ -165,7 +170,14 @@ class User:
         self.presence(to=bot, type_="subscribed")
 
     def expect(
-        self, kind: str, *, from_: str | None = None, from_bare: str | None = None, type_: str | None = ..., timeout: float = PATIENCE, **where: str | None  # type: ignore[assignment]
+        self,
+        kind: str,
+        *,
+        from_: str | None = None,
+        from_bare: str | None = None,
+        type_: str | None = "any",
+        timeout: float = PATIENCE,
+        **where: str | None,
     ) -> Stanza:
         """Takes out the first stanza of that kind that has all these values, waiting for it if need be."""
 
@@ -174,7 +186,7 @@ class User:
                 stanza.kind == kind
                 and from_ in (None, stanza.from_)
                 and from_bare in (None, stanza.bare)
-                and type_ in (..., stanza.type)
+                and type_ in ("any", stanza.type)
                 and all(getattr(stanza, name) == value for name, value in where.items())
             )
 
@@ -209,7 +221,9 @@ class User:
     def __enter__(self) -> User:
         return self.connect()
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.disconnect()
         except Exception:

@@ -20,29 +20,22 @@ class Inbox(Generic[T]):
         self._what = what
         self._items: list[T] = []
         self._arrived = threading.Condition()
-        self._total = 0
 
     def put(self, item: T) -> None:
         with self._arrived:
             self._items.append(item)
-            self._total += 1
             self._arrived.notify_all()
 
     def wait(self, predicate: Callable[[T], bool] = lambda _: True, timeout: float = PATIENCE) -> T:
         """Takes out the first item for which `predicate` is true, waiting for it if need be."""
         deadline = time.monotonic() + timeout
         with self._arrived:
-            seen = 0
             while True:
-                for index in range(seen, len(self._items)):
-                    if predicate(self._items[index]):
+                for index, item in enumerate(self._items):
+                    if predicate(item):
                         return self._items.pop(index)
-                seen = len(self._items)
-                before = self._total
-                if not self._arrived.wait_for(lambda n=before: self._total > n, deadline - time.monotonic()):
+                if not self._arrived.wait(deadline - time.monotonic()):
                     raise AssertionError(self._nothing(timeout))
-                if len(self._items) < seen:  # somebody else took one out
-                    seen = 0
 
     def take(self, count: int, predicate: Callable[[T], bool] = lambda _: True, timeout: float = PATIENCE) -> list[T]:
         """The next `count` items for which `predicate` is true, in the order of their arrival."""

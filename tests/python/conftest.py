@@ -1,0 +1,72 @@
+"""Fixtures for the tests that need a real server; logs are attached to a test that fails."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from support.bot import Bot
+from support.server import Account, Server
+from support.servers import KINDS
+from support.user import User
+
+
+def pytest_configure() -> None:
+    # A terminated run has to stop its servers like an interrupted one.
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _start(kind: str) -> Server:
+    if why := KINDS[kind].missing():
+        pytest.fail(why, pytrace=False)
+    return KINDS[kind]()
+
+
+@pytest.fixture(scope="session", params=list(KINDS))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Prosody, then ejabberd: running for the whole session, and never stopped by a test."""
+    with _start(request.param) as running:
+        yield running
+
+
+@pytest.fixture(params=list(KINDS))
+def own_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that the test may stop, restart and freeze."""
+    with _start(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bot(server: Server) -> Iterator[Bot]:
+    """The app `everything` as myapp.localhost; one for all tests, which therefore use accounts of their own."""
+    with Bot(server) as running:
+        yield running
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> Iterator[Callable[..., User]]:
+    """Makes users that are logged in, and logs them out at the end."""
+    name = "own_server" if "own_server" in request.fixturenames else "server"
+    running: Server = request.getfixturevalue(name)
+    with ExitStack() as stack:
+
+        def make(account: Account | None = None, **options: Any) -> User:
+            return stack.enter_context(User(running, account, **options))
+
+        yield make
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = (yield).get_result()
+    if report.failed and report.when in ("setup", "call"):
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, Server | Bot):
+                report.sections.append((f"log of {name}", value.logs()))
