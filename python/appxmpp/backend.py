@@ -188,13 +188,13 @@ class _Current(object):
     def _replace_inherited(self):
         if not isinstance(self.backend, Embedded):
             return
-        self.inherited.append(self.backend)
         if self.chosen:
             raise ConfigError(
                 "this process was forked from one that holds the connection to the XMPP "
                 "server, and cannot use it; fork before the connection is opened, or give "
                 "this process a backend of its own with appxmpp.backend.set()"
             )
+        self.inherited.append(self.backend)
         self.backend = None
 
     def set(self, backend):

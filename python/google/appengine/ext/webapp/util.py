@@ -1,0 +1,8 @@
+"""Helpers for webapp applications."""
+
+import sys
+
+from appxmpp.appengine import webapp_util
+
+# The module itself, not its names: the server that runs the app sets `runner` in it.
+sys.modules[__name__] = webapp_util
