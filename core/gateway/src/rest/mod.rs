@@ -2,5 +2,6 @@
 
 pub mod auth;
 pub mod error;
+pub mod json;
 pub mod media;
 pub mod path;
