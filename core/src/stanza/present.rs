@@ -53,6 +53,8 @@ struct Presenter<'s> {
     needed: Vec<bool>,
     /// Where in `out` the root's attributes begin.
     attributes_at: usize,
+    /// Whether anything is written with the prefix `cli`.
+    uses_cli: bool,
 }
 
 impl<'s> Presenter<'s> {
@@ -68,6 +70,7 @@ impl<'s> Presenter<'s> {
             root_bindings: 0,
             needed: vec![false; stanza.scope.iter().len()],
             attributes_at: 0,
+            uses_cli: false,
         }
     }
 
@@ -87,7 +90,7 @@ impl<'s> Presenter<'s> {
             }
         }
         self.copy_to(self.src.len());
-        self.declare_needed();
+        self.declare_on_root();
         Ok(Some(self.out))
     }
 
@@ -113,6 +116,7 @@ impl<'s> Presenter<'s> {
 
         let name_at = start.tag.start + 1;
         if rename {
+            self.uses_cli = true;
             self.copy_to(name_at);
             self.out.push_str("cli:");
             self.done = name_at + prefix_len;
@@ -123,9 +127,6 @@ impl<'s> Presenter<'s> {
         if root {
             self.copy_to(name_at + prefix_len + start.name.local.len());
             self.attributes_at = self.out.len();
-            if rename {
-                attribute(&mut self.out, "xmlns:cli", ns::CLIENT);
-            }
         }
         for attribute in reader.attributes() {
             self.attribute(reader, attribute, root);
@@ -172,9 +173,12 @@ impl<'s> Presenter<'s> {
         self.done = end;
     }
 
-    /// Declares on the root what it took from the stream header.
-    fn declare_needed(&mut self) {
+    /// Declares on the root what is used inside without being declared there.
+    fn declare_on_root(&mut self) {
         let mut declarations = String::new();
+        if self.uses_cli {
+            attribute(&mut declarations, "xmlns:cli", ns::CLIENT);
+        }
         for ((prefix, ns), needed) in self.stanza.scope.iter().zip(&self.needed) {
             if !needed {
                 continue;

@@ -286,6 +286,8 @@ impl Element {
         let prefix = match &*self.ns {
             ns if ns == default_ns => "",
             "" => "",
+            // It is always bound, and nothing else may be bound to it.
+            ns::XML => "xml",
             ns => scope
                 .iter()
                 .rev()

@@ -54,6 +54,9 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Binding(usize);
 
 impl Binding {
+    /// The prefix `xml`, which is bound without being declared.
+    const XML: Self = Self(usize::MAX);
+
     /// Its place among those in force, from the outside in.
     pub(crate) fn index(self) -> usize {
         self.0
@@ -233,13 +236,22 @@ impl<'a> Reader<'a> {
 
     /// The namespace of an element; empty for none. Good while the element is open.
     pub(crate) fn ns(&self, binding: Option<Binding>) -> &str {
-        binding.map_or("", |binding| self.binding(binding.0).1)
+        match binding {
+            None => "",
+            Some(Binding::XML) => ns::XML,
+            Some(Binding(index)) => self.binding(index).1,
+        }
     }
 
     /// As [`Reader::ns`], without a copy where the source holds it.
     pub(crate) fn ns_cow(&self, binding: Option<Binding>) -> Cow<'a, str> {
-        let declaration = binding.and_then(|binding| self.declarations.get(binding.0));
-        declaration.map_or(Cow::Borrowed(""), |d| d.ns.clone())
+        match binding {
+            None => "".into(),
+            Some(Binding::XML) => ns::XML.into(),
+            Some(Binding(index)) => {
+                self.declarations.get(index).map_or("".into(), |d| d.ns.clone())
+            }
+        }
     }
 
     /// The attributes of the last start tag, namespace declarations included, in order.
@@ -250,7 +262,7 @@ impl<'a> Reader<'a> {
     /// What the prefix of an attribute of the last start tag is bound to.
     pub(crate) fn attribute_binding(&self, attribute: &RawAttribute<'a>) -> Option<Binding> {
         match attribute.name.prefix {
-            "" | "xml" | "xmlns" => None,
+            "" | "xmlns" => None,
             prefix => self.lookup(prefix),
         }
     }
@@ -259,7 +271,6 @@ impl<'a> Reader<'a> {
     pub(crate) fn attribute_ns(&self, attribute: &RawAttribute<'a>) -> Cow<'a, str> {
         match attribute.name.prefix {
             "" => "".into(),
-            "xml" => ns::XML.into(),
             prefix => self.ns_cow(self.lookup(prefix)),
         }
     }
@@ -323,6 +334,9 @@ impl<'a> Reader<'a> {
     }
 
     fn lookup(&self, prefix: &str) -> Option<Binding> {
+        if prefix == "xml" {
+            return Some(Binding::XML);
+        }
         self.declarations.iter().rposition(|d| d.prefix == prefix).map(Binding)
     }
 
@@ -330,10 +344,8 @@ impl<'a> Reader<'a> {
     fn resolve(&self, prefix: &str, at: usize) -> Result<Option<Binding>, XmlError> {
         match prefix {
             "" => Ok(self.lookup("")),
-            "xml" | "xmlns" => {
-                let what = format!("the prefix {prefix:?} is reserved");
-                Err(XmlError::new(XmlErrorKind::BadNamespacePrefix, at, what))
-            }
+            // No element has it (Namespaces in XML 1.0 §3).
+            "xmlns" => Err(undeclared(prefix, at)),
             _ => self.lookup(prefix).map(Some).ok_or_else(|| undeclared(prefix, at)),
         }
     }
@@ -374,7 +386,6 @@ impl<'a> Reader<'a> {
     fn duplicate_expanded_name(&self) -> Option<RawAttribute<'a>> {
         let expanded = |attribute: &RawAttribute<'a>| match attribute.name.prefix {
             "" => "",
-            "xml" => ns::XML,
             "xmlns" => ns::XMLNS,
             prefix => self.ns(self.lookup(prefix)),
         };
