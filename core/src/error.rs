@@ -23,7 +23,7 @@ pub enum ErrorKind {
     InvalidShow = 5,
     /// A presence status is longer than 1024 characters. Fix the input.
     InvalidStatus = 6,
-    /// A body, call or stanza is over its size limit. Fix the input.
+    /// A body or stanza is over its size limit. Fix the input.
     TooLarge = 7,
     /// The sender is not an address of this app. Use one of its own.
     InvalidSender = 8,
@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Store = 15,
     /// A fault of this library. Please report it.
     Internal = 16,
+    /// The arguments of one call are over 1 MiB in all. Fix the input.
+    RequestTooLarge = 17,
 }
 
 /// A failure: its [`ErrorKind`], a sentence that names the value and the next step, and its cause.
