@@ -35,10 +35,8 @@
 mod error;
 mod ffi;
 mod jid;
-mod stanza;
 mod version;
 
 pub use error::*;
 pub use jid::*;
-pub use stanza::*;
 pub use version::*;

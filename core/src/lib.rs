@@ -8,7 +8,9 @@
 pub mod error;
 pub mod jid;
 pub mod ns;
+pub mod service;
 pub mod stanza;
+pub mod store;
 #[cfg(test)]
 mod vectors;
 pub mod xml;

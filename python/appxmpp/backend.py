@@ -85,7 +85,7 @@ class Embedded(Backend):
             )
         app = _native.App(
             address,
-            secret=secret(environ),
+            secret=_secret(environ),
             app_id=application_id(environ) or None,
             inbound_services=None,
             state=environ.get("APPXMPP_STATE") or None,
@@ -144,23 +144,22 @@ def from_environment(environ=None):
     )
 
 
-def secret(environ):
-    """What ``APPXMPP_SECRET`` or the file ``APPXMPP_SECRET_FILE`` holds, or None."""
-    given = environ.get("APPXMPP_SECRET")
+def _secret(environ):
+    secret = environ.get("APPXMPP_SECRET")
     path = environ.get("APPXMPP_SECRET_FILE")
-    if given or not path:
-        return given or None
+    if secret or not path:
+        return secret or None
     try:
         with open(path) as file:
-            given = file.read().strip()
+            secret = file.read().strip()
     except (IOError, OSError, ValueError) as error:
         raise ConfigError(
             "APPXMPP_SECRET_FILE names %r, which cannot be read (%s); "
             "give a readable text file that holds the secret alone" % (path, error)
         )
-    if not given:
+    if not secret:
         raise ConfigError("APPXMPP_SECRET_FILE names %r, which is empty" % path)
-    return given
+    return secret
 
 
 class _Current(object):

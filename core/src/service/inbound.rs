@@ -1,0 +1,162 @@
+//! What arrives: the roster and the presence book are kept, then the stanza goes where
+//! [`route`](super::route) says.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Service;
+use super::presence::Show;
+use super::roster::{Announce, SubscriptionVerb, react};
+use super::route::{self, Delivery, DropReason, InboundService, PresenceDetails, Routed, Rules};
+use crate::stanza::{Condition, PresenceType, Stanza, StanzaError, StanzaKind};
+use crate::store::{Change, ContactKey, Durability};
+
+/// What an inbound stanza leads to.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    /// Stanzas to be written, in this order.
+    pub sends: Vec<Bytes>,
+    /// What the app gets to see.
+    pub delivery: Option<Delivery>,
+    /// Why the app does not, where it does not and nobody was answered.
+    pub dropped: Option<DropReason>,
+}
+
+impl Service {
+    /// Takes a stanza that arrived, except for the answer to an iq that somebody here waits for.
+    /// `utc` is the time since the Unix epoch, for those who ask for it.
+    pub fn handle_stanza(&self, utc: Duration, stanza: Stanza) -> Inbound {
+        let mut inbound = Inbound::default();
+        let details = PresenceDetails::of(&stanza);
+        if stanza.kind() == StanzaKind::Presence {
+            self.note_presence(&stanza, &details, &mut inbound.sends);
+        }
+        let rules = Rules {
+            addresses: &self.addresses,
+            inbound: self.inbound,
+            limits: self.limits,
+            form: self.form,
+            bodiless_messages: self.bodiless_messages,
+            utc,
+        };
+        match route::route(&stanza, &details, &rules) {
+            Routed::Deliver { path, fields, service } => {
+                let id = self.deliveries.fetch_add(1, Ordering::Relaxed);
+                let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
+                self.counters.delivered.add(1);
+                inbound.delivery = Some(Delivery { id, path, fields, service, sender, stanza });
+            }
+            Routed::Answer(answer) => {
+                self.counters.answered.add(1);
+                inbound.sends.push(answer.into());
+            }
+            Routed::Drop(reason) => {
+                self.counters.dropped.add(1);
+                inbound.dropped = Some(reason);
+            }
+        }
+        inbound
+    }
+
+    /// The answer to the sender of a delivery for which there was no room, or which the app could
+    /// not take in time. Only a message is answered: to presence nobody expects an answer, and an
+    /// error must not be answered with an error.
+    pub fn refuse(&self, delivery: &Delivery, condition: Condition) -> Option<Bytes> {
+        if delivery.service != InboundService::Message {
+            return None;
+        }
+        delivery.stanza.error_reply(&StanzaError::new(condition)).map(Bytes::from)
+    }
+
+    fn note_presence(&self, stanza: &Stanza, details: &PresenceDetails, sends: &mut Vec<Bytes>) {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        let Some(type_) = stanza.presence_type() else { return };
+        if !self.addresses.is_own_domain(to.domainpart()) {
+            return;
+        }
+        let (own, contact) = (to.bare_key(), from.bare_key());
+        if let Some(verb) = route::verb(type_) {
+            return self.note_subscription(&own, &contact, verb, sends);
+        }
+        match type_ {
+            PresenceType::Available => {
+                let resource = from.resourcepart().unwrap_or_default();
+                let changed = self.book().set_available(
+                    &own,
+                    &contact,
+                    resource,
+                    details.priority,
+                    details.show,
+                );
+                if changed {
+                    self.keep_presence(&own, &contact);
+                }
+            }
+            PresenceType::Probe => {
+                let told = self.book().get(&own, &contact).and_then(|entry| entry.told.cloned());
+                sends.extend(self.own_presence(&own, from.as_str(), told.as_ref()));
+                self.counters.answered.add(1);
+            }
+            // Unavailable, or an error: whoever is asked has no presence to give.
+            _ => {
+                if self.book().set_unavailable(&own, &contact, from.resourcepart()) {
+                    self.keep_presence(&own, &contact);
+                }
+            }
+        }
+    }
+
+    fn note_subscription(
+        &self,
+        own: &str,
+        contact: &str,
+        verb: SubscriptionVerb,
+        sends: &mut Vec<Bytes>,
+    ) {
+        let changed = self.change_subscription(own, contact, |state| {
+            let reaction = react(state, verb);
+            (reaction.state, reaction)
+        });
+        // Without the store's word nothing is promised: the contact's server will ask again.
+        let Ok(reaction) = changed else { return };
+        for &verb in reaction.says {
+            sends.push(self.subscription(own, contact, verb));
+        }
+        let told = self.book().get(own, contact).and_then(|entry| entry.told.cloned());
+        match reaction.then {
+            Announce::Nothing => {}
+            Announce::Current => sends.extend(self.own_presence(own, contact, told.as_ref())),
+            Announce::Unavailable => {
+                let from = self.own_resource(own);
+                sends.extend(
+                    from.map(|from| self.presence(&from, contact, "unavailable", Show::Normal, "")),
+                );
+            }
+        }
+        match verb {
+            SubscriptionVerb::Subscribe => self.counters.subscriptions_accepted.add(1),
+            // Whoever cancels the app's subscription sends no presence any more.
+            SubscriptionVerb::Unsubscribed => {
+                if self.book().set_unavailable(own, contact, None) {
+                    self.keep_presence(own, contact);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a contact's presence down, soon: it is asked for again after a restart in any case.
+    pub(super) fn keep_presence(&self, own: &str, contact: &str) {
+        let (subscription, available) = {
+            let book = self.book();
+            (book.subscription(own, contact), book.available(own, contact))
+        };
+        if subscription.app_is_subscribed() {
+            let key = ContactKey { own: own.into(), contact: contact.into() };
+            // A fault is logged and counted; the book knows better than the store meanwhile.
+            let _ = self.keep(vec![Change::Presence(key, available)], Durability::Soon);
+        }
+    }
+}

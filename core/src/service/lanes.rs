@@ -1,0 +1,138 @@
+//! In which order deliveries reach the app: one after the other for each sender, side by side for
+//! different ones.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::route::Delivery;
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Deliveries in all, those being handled included.
+    pub deliveries: usize,
+    /// Bytes in all, those being handled included.
+    pub bytes: usize,
+    /// Deliveries of one sender, so that one does not take everybody's room.
+    pub per_sender: usize,
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self { deliveries: 10_000, bytes: 64 * 1024 * 1024, per_sender: 1_000 }
+    }
+}
+
+/// A delivery handed out by [`Lanes::claim`]. Its lane waits until [`Lanes::done`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    lane: Arc<str>,
+    delivery: u64,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Arc<Delivery>>,
+    handled: Option<Arc<Delivery>>,
+}
+
+impl Lane {
+    fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.handled.is_some())
+    }
+}
+
+/// Schedules deliveries. Every operation takes constant time; lanes that have work are served in
+/// turn, so a sender with many messages does not keep others waiting.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    limits: LaneLimits,
+    lanes: HashMap<Arc<str>, Lane>,
+    /// Lanes with something waiting and nothing being handled, each once.
+    ready: VecDeque<Arc<str>>,
+    deliveries: usize,
+    bytes: usize,
+}
+
+impl Lanes {
+    /// Empty lanes.
+    pub fn new(limits: LaneLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Puts a delivery behind those of the same sender.
+    ///
+    /// # Errors
+    /// There is no room: the delivery is given back, to be refused or spilled.
+    pub fn push(&mut self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        let size = delivery.size();
+        let of_sender = self.lanes.get(&*delivery.sender).map_or(0, Lane::len);
+        let full = self.deliveries >= self.limits.deliveries
+            || of_sender >= self.limits.per_sender
+            // One that is larger than the bound by itself still passes alone.
+            || (self.deliveries > 0 && self.bytes + size > self.limits.bytes);
+        if full {
+            return Err(Box::new(delivery));
+        }
+        self.deliveries += 1;
+        self.bytes += size;
+        let key = match self.lanes.get_key_value(&*delivery.sender) {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::from(&*delivery.sender),
+        };
+        let lane = self.lanes.entry(Arc::clone(&key)).or_default();
+        if lane.waiting.is_empty() && lane.handled.is_none() {
+            self.ready.push_back(key);
+        }
+        lane.waiting.push_back(Arc::new(delivery));
+        Ok(())
+    }
+
+    /// Hands out up to `max` deliveries, each of a different sender.
+    pub fn claim(&mut self, max: usize) -> Vec<(Ticket, Arc<Delivery>)> {
+        let mut claimed = Vec::with_capacity(max.min(self.ready.len()));
+        while claimed.len() < max {
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(delivery) = lane.waiting.pop_front() else { continue };
+            lane.handled = Some(Arc::clone(&delivery));
+            let ticket = Ticket { lane: key, delivery: delivery.id };
+            claimed.push((ticket, delivery));
+        }
+        claimed
+    }
+
+    /// The delivery of `ticket` has been handled, well or badly: its sender's next one may go. A
+    /// ticket that is used up does nothing.
+    pub fn done(&mut self, ticket: &Ticket) {
+        let Some(lane) = self.lanes.get_mut(&ticket.lane) else { return };
+        let Some(delivery) = lane.handled.take_if(|it| it.id == ticket.delivery) else { return };
+        self.deliveries -= 1;
+        self.bytes -= delivery.size();
+        if lane.waiting.is_empty() {
+            self.lanes.remove(&ticket.lane);
+        } else {
+            self.ready.push_back(Arc::clone(&ticket.lane));
+        }
+    }
+
+    /// How many deliveries are here, those being handled included.
+    pub fn len(&self) -> usize {
+        self.deliveries
+    }
+
+    /// Whether nothing waits and nothing is being handled.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries == 0
+    }
+
+    /// How many bytes they are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether [`Lanes::claim`] would hand something out.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}

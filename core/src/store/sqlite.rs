@@ -1,0 +1,364 @@
+//! A store in one SQLite file: WAL, one writer thread, group commit.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi, params};
+
+use super::{Change, ContactKey, ContactState, Durability, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::service::presence::Show;
+use crate::service::roster::Subscription;
+
+/// Marks a file as ours ("axmp"), so that no other program's database is written into.
+const APPLICATION_ID: i32 = 0x6178_6d70;
+/// How long a call waits for another process that is writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many calls may wait for the writer; more of them wait in [`Store::apply`].
+const QUEUE: usize = 1024;
+/// How many calls one transaction may take in.
+const GROUP: usize = 1024;
+
+/// Each takes the schema one version further. What has been released is never edited.
+const MIGRATIONS: &[&str] = &["CREATE TABLE contact (
+        own TEXT NOT NULL,
+        contact TEXT NOT NULL,
+        subscription INTEGER NOT NULL,
+        show INTEGER,
+        PRIMARY KEY (own, contact)
+    ) STRICT, WITHOUT ROWID"];
+
+/// Keeps contacts in a file. Dropping it writes what is left and closes the file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    reader: Mutex<Connection>,
+    calls: Option<SyncSender<Call>>,
+    writer: Option<JoinHandle<()>>,
+    unreported: Unreported,
+}
+
+/// The first fault of a [`Durability::Soon`] change, until somebody is told.
+type Unreported = Arc<Mutex<Option<Error>>>;
+
+struct Call {
+    changes: Vec<Change>,
+    done: Option<SyncSender<Result<(), Fault>>>,
+}
+
+/// A fault of a whole transaction, for each of its callers.
+type Fault = Arc<rusqlite::Error>;
+
+impl SqliteStore {
+    /// Opens the store in the file `path`, or makes it, readable for its owner alone. The schema
+    /// of an older version is brought up to date.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`]: the file cannot be opened, is locked, damaged, no store, or made by
+    /// a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let explain = |error| explain(&path, error);
+        create_private(&path)?;
+        let mut connection = connect(&path).map_err(explain)?;
+        prepare(&path, &mut connection)?;
+        let reader = connect(&path).map_err(explain)?;
+
+        let (calls, queue) = sync_channel(QUEUE);
+        let unreported = Unreported::default();
+        let writer = Writer { path: path.clone(), connection, unreported: Arc::clone(&unreported) };
+        let writer = std::thread::Builder::new()
+            .name("appxmpp-store".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|error| {
+                let text =
+                    "no thread could be started for the state store; raise the limit of threads";
+                Error::new(ErrorKind::Store, text).with_source(error)
+            })?;
+        Ok(Self {
+            path,
+            reader: Mutex::new(reader),
+            calls: Some(calls),
+            writer: Some(writer),
+            unreported,
+        })
+    }
+
+    fn call(&self, changes: Vec<Change>, wait: bool) -> Result<()> {
+        let gone = || {
+            let text = format!(
+                "the writer of the state store {} is gone; open it again",
+                self.path.display()
+            );
+            Error::new(ErrorKind::Store, text)
+        };
+        let (done, answer) = if wait {
+            let (done, answer) = sync_channel(1);
+            (Some(done), Some(answer))
+        } else {
+            (None, None)
+        };
+        let calls = self.calls.as_ref().ok_or_else(gone)?;
+        calls.send(Call { changes, done }).map_err(|_| gone())?;
+        match answer {
+            None => Ok(()),
+            Some(answer) => answer
+                .recv()
+                .map_err(|_| gone())?
+                .map_err(|fault| explain_shared(&self.path, fault)),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&self, contact: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
+        self.call(Vec::new(), true)?;
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&reader, contact).map_err(|error| explain(&self.path, error))
+    }
+
+    fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        self.call(changes, durability == Durability::Now)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let written = self.call(Vec::new(), true);
+        let earlier = self.unreported.lock().unwrap_or_else(PoisonError::into_inner).take();
+        earlier.map_or(written, Err)
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.calls = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has nothing left to say here.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// The thread that writes. All calls that wait while one transaction commits share the next one,
+/// so the disk is flushed once for all of them.
+struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    unreported: Unreported,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Call>) {
+        while let Ok(first) = queue.recv() {
+            let mut group = vec![first];
+            group.extend(queue.try_iter().take(GROUP - 1));
+            let written = self.write(&group).map_err(Arc::new);
+            self.report(group, &written);
+        }
+    }
+
+    fn write(&mut self, group: &[Call]) -> rusqlite::Result<()> {
+        if group.iter().all(|call| call.changes.is_empty()) {
+            return Ok(());
+        }
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for change in group.iter().flat_map(|call| &call.changes) {
+            write(&transaction, change)?;
+        }
+        transaction.commit()
+    }
+
+    fn report(&self, group: Vec<Call>, written: &Result<(), Fault>) {
+        for call in group {
+            match (&call.done, written) {
+                (Some(done), written) => {
+                    // The caller may have been dropped meanwhile.
+                    let _ = done.try_send(written.clone());
+                }
+                (None, Err(fault)) => self.keep(fault),
+                (None, Ok(())) => {}
+            }
+        }
+    }
+
+    fn keep(&self, fault: &Fault) {
+        let error = explain_shared(&self.path, Arc::clone(fault));
+        tracing::error!("{error}");
+        self.unreported.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    match change {
+        Change::Subscription(key, Subscription::None) => {
+            let sql = "DELETE FROM contact WHERE own = ?1 AND contact = ?2";
+            transaction.prepare_cached(sql)?.execute(params![key.own, key.contact])
+        }
+        Change::Subscription(key, subscription) => {
+            let sql = "INSERT INTO contact (own, contact, subscription) VALUES (?1, ?2, ?3)
+                ON CONFLICT DO UPDATE SET subscription = excluded.subscription";
+            let values = params![key.own, key.contact, *subscription as u8];
+            transaction.prepare_cached(sql)?.execute(values)
+        }
+        Change::Presence(key, available) => {
+            let sql = "UPDATE contact SET show = ?3 WHERE own = ?1 AND contact = ?2";
+            let show = available.map(|show| show as u8);
+            transaction.prepare_cached(sql)?.execute(params![key.own, key.contact, show])
+        }
+    }
+    .map(drop)
+}
+
+fn read(
+    reader: &Connection,
+    contact: &mut dyn FnMut(ContactKey, ContactState),
+) -> rusqlite::Result<()> {
+    let mut select = reader.prepare("SELECT own, contact, subscription, show FROM contact")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let text =
+            |column| row.get_ref(column)?.as_str().map(Box::from).map_err(rusqlite::Error::from);
+        let key = ContactKey { own: text(0)?, contact: text(1)? };
+        let show: Option<i64> = row.get(3)?;
+        // A number that a newer schema would mean: as good as nothing known.
+        let subscription = Subscription::from_number(row.get(2)?).unwrap_or_default();
+        let available = show.map(|show| Show::from_number(show).unwrap_or_default());
+        contact(key, ContactState { subscription, available });
+    }
+    Ok(())
+}
+
+/// Contacts are private: SQLite would make the file readable for everybody.
+fn create_private(path: &Path) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => {
+            let text = format!(
+                "the state store {} cannot be made ({error}); make its folder, or check who may write there",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::Store, text).with_source(error))
+        }
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // FULL: a commit that was reported survives a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn prepare(path: &Path, connection: &mut Connection) -> Result<()> {
+    let explain = |error| explain(path, error);
+    let id: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(explain)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(explain)?;
+    if id != APPLICATION_ID && tables > 0 {
+        let text = format!(
+            "the file {} is a database of another program; name a file of its own for the state store",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Store, text));
+    }
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(explain)?;
+    if mode != "wal" {
+        let text = format!(
+            "the state store {} cannot use a write-ahead log here (journal mode {mode}); put it on a local disk",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Store, text));
+    }
+    migrate(path, connection)
+}
+
+fn migrate(path: &Path, connection: &mut Connection) -> Result<()> {
+    let known = MIGRATIONS.len();
+    let current = run_migrations(connection, MIGRATIONS).map_err(|error| explain(path, error))?;
+    if current > known {
+        let text = format!(
+            "the state store {} has schema version {current}, this program knows {known}: a newer version \
+             made it; run that one, or name another file",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Store, text));
+    }
+    Ok(())
+}
+
+/// Brings the schema to the last of `migrations` and returns the version found before, if that is
+/// further already, or after.
+fn run_migrations(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<usize> {
+    // Immediate: of two processes that open an old store, one migrates and the other waits.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migration (
+            version INTEGER PRIMARY KEY,
+            applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+        ) STRICT",
+    )?;
+    let current: usize =
+        transaction
+            .query_row("SELECT coalesce(max(version), 0) FROM migration", [], |row| row.get(0))?;
+    for (version, sql) in (1..).zip(migrations).skip(current) {
+        transaction.execute_batch(sql)?;
+        transaction.execute("INSERT INTO migration (version) VALUES (?1)", [version])?;
+    }
+    transaction.commit()?;
+    Ok(current.max(migrations.len()))
+}
+
+fn explain_shared(path: &Path, fault: Fault) -> Error {
+    Error::new(ErrorKind::Store, sentence(path, &fault)).with_source(fault)
+}
+
+fn explain(path: &Path, error: rusqlite::Error) -> Error {
+    Error::new(ErrorKind::Store, sentence(path, &error)).with_source(error)
+}
+
+fn sentence(path: &Path, error: &rusqlite::Error) -> String {
+    use ffi::ErrorCode as Code;
+    let path = path.display();
+    match error.sqlite_error_code() {
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => format!(
+            "the state store {path} is locked by another process; stop that one, or name another file"
+        ),
+        Some(Code::NotADatabase) => format!(
+            "the file {path} is not a state store; name another file, or move this one away"
+        ),
+        Some(Code::DatabaseCorrupt) => format!(
+            "the state store {path} is damaged; restore it from a backup, or move it away and start with an \
+             empty one (contacts are asked again)"
+        ),
+        Some(Code::DiskFull) => {
+            format!("the disk of the state store {path} is full; make room on it")
+        }
+        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => {
+            format!(
+                "the state store {path} may not be written; check who owns the file and its folder"
+            )
+        }
+        Some(Code::CannotOpen) => format!(
+            "the state store {path} cannot be opened; check that it is a file and who may read its folder"
+        ),
+        Some(Code::SystemIoFailure) => format!(
+            "the disk of the state store {path} does not read or write ({error}); check the disk"
+        ),
+        _ => format!("the state store {path} failed ({error}); please report it"),
+    }
+}

@@ -1,3 +1,0 @@
-from appxmpp.appengine.service_stub import XmppServiceStub
-
-__all__ = ["XmppServiceStub"]

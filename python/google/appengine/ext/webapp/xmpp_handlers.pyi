@@ -1,5 +1,0 @@
-from appxmpp.appengine.handlers import (
-    BaseHandler as BaseHandler,
-    CommandHandler as CommandHandler,
-    CommandHandlerMixin as CommandHandlerMixin,
-)
