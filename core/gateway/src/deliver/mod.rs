@@ -2,5 +2,6 @@
 
 pub mod codes;
 pub mod multipart;
+pub mod reply;
 pub mod sign;
 pub mod template;

@@ -93,11 +93,6 @@ fn is_known(name: &str) -> bool {
         || FIELDS.iter().any(|field| field.json == name)
 }
 
-/// Whether `members` say anything that makes a stanza: an answer like `{"ok": true}` does not.
-pub fn says_something(members: &Map<String, Value>) -> bool {
-    !members.is_empty()
-}
-
 /// The stanza that `members` describe, in the namespace `jabber:client`.
 ///
 /// # Errors

@@ -1,0 +1,397 @@
+//! A stanza on its way out: what a body says, before it is addressed.
+
+use std::borrow::Cow;
+
+use appxmpp::ns;
+use appxmpp::xml::{Element, Limits, Scope, fragment, strict, writer};
+use memchr::memmem;
+use serde_json::{Map, Value};
+
+use super::error::RestError;
+use super::json::{self, Mode};
+use super::media::Media;
+use super::path::Kind;
+
+/// What a request or a callback's answer says a stanza is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft<'b> {
+    /// Message, presence or iq.
+    pub kind: Kind,
+    /// The destination as written; `None` if there is none.
+    pub to: Option<String>,
+    /// The sender as written.
+    pub from: Option<String>,
+    /// The id as written.
+    pub id: Option<String>,
+    /// The type as written.
+    pub type_: Option<String>,
+    /// `xml:lang`.
+    pub lang: Option<String>,
+    /// The children, as XML for a place where the stanza's own namespace is the default.
+    pub inner: Cow<'b, str>,
+}
+
+impl<'b> Draft<'b> {
+    /// Reads one stanza of XML. A byte order mark, white space and an XML declaration may stand
+    /// before it.
+    ///
+    /// # Errors
+    /// [`RestError::UNPARSABLE`], [`RestError::NAMESPACE`], [`RestError::NOT_A_STANZA`], in this
+    /// order.
+    pub fn from_xml(body: &'b [u8]) -> Result<Self, RestError> {
+        match without_declaration(body)? {
+            Cow::Borrowed(bytes) => Self::from_bare_xml(bytes),
+            Cow::Owned(text) => Draft::from_bare_xml(&text).map(Draft::into_owned),
+        }
+    }
+
+    fn from_bare_xml(bytes: &'b [u8]) -> Result<Self, RestError> {
+        let scope = Scope::empty();
+        let limits = limits();
+        let head = strict::check(bytes, &scope, &limits).map_err(|_| RestError::UNPARSABLE)?;
+        if !head.ns.is_empty() && head.ns != ns::CLIENT {
+            return Err(RestError::NAMESPACE);
+        }
+        let kind = Kind::from_name(head.name).ok_or(RestError::NOT_A_STANZA)?;
+        let inner = match verbatim_inside(bytes) {
+            Some(inside) => Cow::Borrowed(inside),
+            None => {
+                let element =
+                    Element::parse(bytes, &scope, &limits).map_err(|_| RestError::UNPARSABLE)?;
+                Cow::Owned(inside(&element))
+            }
+        };
+        let attribute = |name| head.attribute(name).map(str::to_owned);
+        Ok(Self {
+            kind,
+            to: attribute("to"),
+            from: attribute("from"),
+            id: attribute("id"),
+            type_: attribute("type"),
+            lang: head.lang().map(str::to_owned),
+            inner,
+        })
+    }
+
+    /// Takes a stanza in the namespace `jabber:client`, or in none.
+    ///
+    /// # Errors
+    /// [`RestError::NOT_A_STANZA`] if it is something else.
+    pub fn from_element(element: &Element) -> Result<Self, RestError> {
+        let kind = Kind::from_name(element.name()).ok_or(RestError::NOT_A_STANZA)?;
+        let attribute = |name| element.attr(name).map(str::to_owned);
+        Ok(Self {
+            kind,
+            to: attribute("to"),
+            from: attribute("from"),
+            id: attribute("id"),
+            type_: attribute("type"),
+            lang: element.lang().map(str::to_owned),
+            inner: Cow::Owned(inside(element)),
+        })
+    }
+
+    /// Takes members of [`json`]'s schema.
+    ///
+    /// # Errors
+    /// As [`json::to_stanza`].
+    pub fn from_members(members: &Map<String, Value>, mode: Mode) -> Result<Self, RestError> {
+        Self::from_element(&json::to_stanza(members, mode)?)
+    }
+
+    /// A chat message of plain text, as a body of `text/plain` is.
+    ///
+    /// # Errors
+    /// [`RestError::UNPARSABLE`] for what is no UTF-8, or what XML cannot carry.
+    pub fn from_text(body: &[u8]) -> Result<Self, RestError> {
+        let text = plain(body)?;
+        let element = Element::new("message", ns::CLIENT)
+            .with_attr("type", "chat")
+            .with_child(Element::new("body", ns::CLIENT).with_text(text));
+        Self::from_element(&element)
+    }
+
+    /// Reads a body of any media type, as the answer of a callback is.
+    ///
+    /// # Errors
+    /// As the method for the media type.
+    pub fn read(media: Media, body: &'b [u8], strict: bool) -> Result<Self, RestError> {
+        match media {
+            Media::Xml => Self::from_xml(body),
+            Media::Json => Self::from_members(&json::parse(body)?, Mode::json(strict)),
+            Media::Form if memchr::memchr(b'=', body).is_none() => Self::from_text(body),
+            Media::Form => Self::from_members(&super::form::parse(body), Mode::form(strict)),
+            Media::Text => Self::from_text(body),
+        }
+    }
+
+    /// How many elements are directly inside.
+    pub fn children(&self) -> usize {
+        fragment::check(&self.inner, "", &limits()).map_or(0, |ranges| ranges.len())
+    }
+
+    /// Whether an `<error/>` is inside.
+    pub fn has_error(&self) -> bool {
+        if memmem::find(self.inner.as_bytes(), b"<error").is_none() {
+            return false;
+        }
+        let ranges = fragment::check(&self.inner, "", &limits()).unwrap_or_default();
+        ranges.into_iter().any(|range| {
+            strict::check(self.inner[range].as_bytes(), &Scope::empty(), &limits())
+                .is_ok_and(|head| head.name == "error" && head.ns.is_empty())
+        })
+    }
+
+    /// The stanza, addressed. It carries no namespace: it is in the stream's.
+    pub fn write(&self, address: &Address<'_>) -> String {
+        let mut out = String::with_capacity(self.inner.len() + 192);
+        let name = self.kind.name();
+        out.push('<');
+        out.push_str(name);
+        if !address.to.is_empty() {
+            writer::attribute(&mut out, "to", address.to);
+        }
+        if !address.from.is_empty() {
+            writer::attribute(&mut out, "from", address.from);
+        }
+        writer::attribute(&mut out, "id", address.id);
+        if let Some(type_) = address.type_ {
+            writer::attribute(&mut out, "type", type_);
+        }
+        if let Some(lang) = &self.lang {
+            writer::attribute(&mut out, "xml:lang", lang);
+        }
+        if self.inner.is_empty() {
+            out.push_str("/>");
+        } else {
+            out.push('>');
+            out.push_str(&self.inner);
+            out.push_str("</");
+            out.push_str(name);
+            out.push('>');
+        }
+        out
+    }
+
+    fn into_owned(self) -> Draft<'static> {
+        Draft { inner: Cow::Owned(self.inner.into_owned()), ..self }
+    }
+}
+
+/// Where a stanza goes, and as what.
+#[derive(Debug, Clone, Copy)]
+pub struct Address<'a> {
+    /// The destination; empty for none.
+    pub to: &'a str,
+    /// The sender; empty for none.
+    pub from: &'a str,
+    /// The id.
+    pub id: &'a str,
+    /// The type, if the stanza is to have one.
+    pub type_: Option<&'a str>,
+}
+
+/// A request's nesting is bounded by its size alone, as mod_rest's is: no step takes stack for it.
+fn limits() -> Limits {
+    Limits { stanza_bytes: 16 * 1024 * 1024, depth: 16 * 1024, ..Limits::default() }
+}
+
+/// Plain text out of a body.
+///
+/// # Errors
+/// [`RestError::UNPARSABLE`] for what is no UTF-8, or what XML cannot carry.
+pub fn plain(body: &[u8]) -> Result<&str, RestError> {
+    let text = std::str::from_utf8(body).map_err(|_| RestError::UNPARSABLE)?;
+    if writer::is_xml_text(text) { Ok(text) } else { Err(RestError::UNPARSABLE) }
+}
+
+/// What is between the tags of a checked element, where that can be sent as it is: nothing inside
+/// depends on a declaration in the start tag or undoes the default namespace.
+fn verbatim_inside(bytes: &[u8]) -> Option<&str> {
+    let start = memchr::memchr(b'<', bytes)?;
+    let tag_end = start + end_of_tag(&bytes[start..])?;
+    let tag = &bytes[start..tag_end];
+    if memmem::find(tag, b"xmlns").is_some() {
+        return None;
+    }
+    if tag.ends_with(b"/>") {
+        return Some("");
+    }
+    let end = memchr::memrchr(b'<', bytes)?;
+    let inside = bytes.get(tag_end..end)?;
+    if undoes_namespace(inside) {
+        return None;
+    }
+    std::str::from_utf8(inside).ok()
+}
+
+/// The length of the tag that `bytes` begin with.
+fn end_of_tag(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    for (at, &byte) in bytes.iter().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return Some(at + 1),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether `xmlns=''` may occur.
+fn undoes_namespace(bytes: &[u8]) -> bool {
+    memmem::find_iter(bytes, b"xmlns").any(|at| {
+        let rest = bytes[at + 5..].iter().filter(|byte| !byte.is_ascii_whitespace());
+        let next: Vec<u8> = rest.take(3).copied().collect();
+        matches!(next.as_slice(), [b'=', b'"', b'"'] | [b'=', b'\'', b'\''])
+    })
+}
+
+/// The children of a stanza, written for a place where its namespace is the default. Elements in no
+/// namespace are taken to be in the stanza's.
+fn inside(stanza: &Element) -> String {
+    let mut out = String::new();
+    for child in stanza.children() {
+        let own = if child.ns().is_empty() { "" } else { stanza.ns() };
+        child.write_to(&mut out, &Scope::default_ns(own));
+    }
+    out
+}
+
+/// The body without byte order mark and XML declaration, in UTF-8.
+fn without_declaration(body: &[u8]) -> Result<Cow<'_, [u8]>, RestError> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let Some(rest) = body.strip_prefix(b"<?xml") else { return Ok(Cow::Borrowed(body)) };
+    let end = memmem::find(rest, b"?>").ok_or(RestError::UNPARSABLE)?;
+    let (declaration, stanza) = (&rest[..end], &rest[end + 2..]);
+    if !declaration.first().is_some_and(u8::is_ascii_whitespace) {
+        return Err(RestError::UNPARSABLE);
+    }
+    match declared_encoding(declaration)?.to_ascii_lowercase().as_str() {
+        "" | "utf-8" | "us-ascii" => Ok(Cow::Borrowed(stanza)),
+        "iso-8859-1" | "latin1" => {
+            let text: String = stanza.iter().map(|byte| char::from(*byte)).collect();
+            Ok(Cow::Owned(text.into_bytes()))
+        }
+        _ => Err(RestError::UNPARSABLE),
+    }
+}
+
+/// The value of `encoding` in an XML declaration; empty if it has none.
+fn declared_encoding(declaration: &[u8]) -> Result<&str, RestError> {
+    let text = std::str::from_utf8(declaration).map_err(|_| RestError::UNPARSABLE)?;
+    let Some((_, rest)) = text.split_once("encoding") else { return Ok("") };
+    let rest = rest.trim_start().strip_prefix('=').ok_or(RestError::UNPARSABLE)?.trim_start();
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let quote = quote.ok_or(RestError::UNPARSABLE)?;
+    rest[1..].split_once(quote).map(|(name, _)| name).ok_or(RestError::UNPARSABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(body: &[u8]) -> String {
+        let draft = Draft::from_xml(body).unwrap();
+        let id = draft.id.clone().unwrap_or_else(|| "made".into());
+        draft.write(&Address { to: "b", from: "a", id: &id, type_: draft.type_.as_deref() })
+    }
+
+    #[test]
+    fn children_go_out_as_they_came() {
+        let inside = "<body>&lt;a&gt; &amp; é</body><q:x xmlns:q='urn:q' q:a=\"1\"/> <![CDATA[x]]>";
+        let body = format!("<message to='x' id='i' foo='bar' xml:lang='fr'>{inside}</message>\n");
+        assert_eq!(
+            sent(body.as_bytes()),
+            format!("<message to=\"b\" from=\"a\" id=\"i\" xml:lang=\"fr\">{inside}</message>")
+        );
+        assert_eq!(sent(b"<iq type='get'/>"), r#"<iq to="b" from="a" id="made" type="get"/>"#);
+    }
+
+    #[test]
+    fn the_clients_namespace_becomes_the_streams() {
+        for body in [
+            "<message xmlns='jabber:client'><body>x</body></message>",
+            "<message xmlns='jabber:client'><body xmlns=''>x</body></message>",
+            "<c:message xmlns:c='jabber:client'><c:body>x</c:body></c:message>",
+            "<message><body xmlns = \"\" >x</body></message>",
+        ] {
+            assert_eq!(
+                sent(body.as_bytes()),
+                "<message to=\"b\" from=\"a\" id=\"made\"><body>x</body></message>",
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_prefix_declared_on_the_stanza_stays_declared() {
+        let body = b"<message xmlns:q='urn:q'><q:x/></message>";
+        assert!(sent(body).contains("<x xmlns=\"urn:q\"/>"), "{}", sent(body));
+    }
+
+    #[test]
+    fn what_may_stand_before_a_stanza() {
+        for before in [
+            "\u{feff}",
+            " \n",
+            "<?xml version='1.0'?>",
+            "<?xml version='1.0' encoding=\"UTF-8\"?>\n",
+        ] {
+            let body = format!("{before}<message><body>é</body></message>");
+            assert!(sent(body.as_bytes()).contains("<body>é</body>"), "{before:?}");
+        }
+        let mut latin = b"<?xml version='1.0' encoding='iso-8859-1'?><message><body>".to_vec();
+        latin.extend_from_slice(b"\xe9</body></message>");
+        assert!(sent(&latin).contains("<body>é</body>"));
+    }
+
+    #[test]
+    fn refusals_come_in_order() {
+        for (body, error) in [
+            ("", RestError::UNPARSABLE),
+            ("hello", RestError::UNPARSABLE),
+            ("<garbage", RestError::UNPARSABLE),
+            ("<message/><message/>", RestError::UNPARSABLE),
+            ("<message/>oops", RestError::UNPARSABLE),
+            ("<message><!-- c --></message>", RestError::UNPARSABLE),
+            ("<message><?p x?></message>", RestError::UNPARSABLE),
+            ("<!DOCTYPE message><message/>", RestError::UNPARSABLE),
+            ("<?xml version='1.0' encoding='utf-16'?><message/>", RestError::UNPARSABLE),
+            ("<?xmlx?><message/>", RestError::UNPARSABLE),
+            ("<foo xmlns='jabber:server'/>", RestError::NAMESPACE),
+            ("<message xmlns='jabber:component:accept'/>", RestError::NAMESPACE),
+            ("<foo/>", RestError::NOT_A_STANZA),
+            ("<Message/>", RestError::NOT_A_STANZA),
+        ] {
+            assert_eq!(Draft::from_xml(body.as_bytes()).unwrap_err(), error, "{body}");
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let body = format!("<message>{}{}</message>", "<a>".repeat(8000), "</a>".repeat(8000));
+        assert_eq!(Draft::from_xml(body.as_bytes()).unwrap().children(), 1);
+        let client = body.replace("<message>", "<message xmlns='jabber:client'>");
+        assert_eq!(Draft::from_xml(client.as_bytes()).unwrap().children(), 1);
+    }
+
+    #[test]
+    fn children_are_counted_and_errors_found() {
+        let draft = Draft::from_xml(b"<iq><a xmlns='x'><b/></a> <error/></iq>").unwrap();
+        assert_eq!((draft.children(), draft.has_error()), (2, true));
+        let draft = Draft::from_xml(b"<iq><a xmlns='x'><error/></a></iq>").unwrap();
+        assert_eq!((draft.children(), draft.has_error()), (1, false));
+    }
+
+    #[test]
+    fn text_is_a_chat_message() {
+        let draft = Draft::from_text("a < é".as_bytes()).unwrap();
+        assert_eq!(draft.type_.as_deref(), Some("chat"));
+        assert_eq!(draft.inner, "<body>a &lt; é</body>");
+        assert_eq!(Draft::from_text(b"").unwrap().inner, "<body/>");
+        assert_eq!(Draft::from_text(b"\xff").unwrap_err(), RestError::UNPARSABLE);
+        assert_eq!(Draft::from_text(b"\0").unwrap_err(), RestError::UNPARSABLE);
+    }
+}
