@@ -48,7 +48,7 @@ class AppYaml:
 
 
 def load(path: str) -> AppYaml:
-    """Read the app.yaml at `path` (or the one in the folder `path`); Exit says what is wrong with it."""
+    """Read the app.yaml at `path`, a file or its folder; an Exit says what is wrong with it."""
     if os.path.isdir(path):
         path = os.path.join(path, "app.yaml")
     path = os.path.abspath(path)
@@ -80,7 +80,8 @@ def _read(path: str) -> str:
             return file.read()
     except FileNotFoundError:
         raise Exit(
-            f"there is no file {path}. Give the path of your app's app.yaml: appxmpp run path/to/app.yaml"
+            f"there is no file {path}. Give the path of your app's app.yaml: "
+            "appxmpp run path/to/app.yaml"
         ) from None
     except UnicodeDecodeError as error:
         raise Exit(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
@@ -124,6 +125,12 @@ def _services(value: Any, path: str, ignored: list[str]) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         raise Exit(f"{path}: `inbound_services` must be a list, such as `- xmpp_message`.")
+    for name in value:
+        if str(name).startswith("xmpp") and name not in INBOUND_SERVICES:
+            raise Exit(
+                f"{path}: there is no inbound service {name!r}; there are "
+                f"{', '.join(INBOUND_SERVICES)}."
+            )
     ignored.extend(f"inbound_services: {name}" for name in value if name not in INBOUND_SERVICES)
     return tuple(name for name in INBOUND_SERVICES if name in value)
 
@@ -139,7 +146,9 @@ def _environment(value: Any, path: str) -> dict[str, str]:
             # YAML 1.1 reads yes, no, on, off as booleans; App Engine handed on 'True' or 'False'.
             text = str(text)
         if text is None or isinstance(text, (dict, list)):
-            raise Exit(f"{path}: env_variables: the value of {name} must be text; put it in quotes.")
+            raise Exit(
+                f"{path}: env_variables: the value of {name} must be text; put it in quotes."
+            )
         result[str(name)] = str(text)
     return result
 
@@ -163,7 +172,9 @@ def _handler(entry: Any, number: int, path: str, ignored: list[str]) -> Handler 
         re.compile(url)
     except re.error as error:
         raise Exit(f"{where}: the url {url!r} is not a regular expression: {error}.") from None
-    kinds = [kind for kind in ("script", "static_dir", "static_files") if entry.get(kind) is not None]
+    kinds = [
+        kind for kind in ("script", "static_dir", "static_files") if entry.get(kind) is not None
+    ]
     if len(kinds) != 1:
         raise Exit(f"{where} ({url}) needs one of `script:`, `static_dir:`, `static_files:`.")
     target = _text(entry[kinds[0]], kinds[0], where) or ""

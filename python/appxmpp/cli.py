@@ -6,17 +6,18 @@ import argparse
 import logging
 import os
 import sys
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from appxmpp import __version__, appyaml, dev, errors, run, settings, talk
 from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
-from appxmpp.http import parse_listen
 
 _LEVELS = ("debug", "info", "warning", "error")
 
 _EXITS = f"""\
-exit codes: {OK} stopped, {RUNTIME} failed, {USAGE} wrong usage, {REFUSED} the server refused the secret,
-{CONFIG} app.yaml or a setting is wrong. Each option that names a variable can be set there as well.
+exit codes: {OK} stopped, {RUNTIME} failed, {USAGE} wrong usage, {REFUSED} the server refused
+the secret, {CONFIG} app.yaml or a setting is wrong.
+An option that names a variable can be set there as well.
 Where `run` connects: APPXMPP_BACKEND, and the secret APPXMPP_SECRET or APPXMPP_SECRET_FILE.
 """
 
@@ -61,17 +62,33 @@ def _parser() -> argparse.ArgumentParser:
 def _run_parser(commands: Any) -> None:
     parser = _add(commands, "run", "run an App Engine app on an XMPP server", _run)
     _app_option(parser)
-    _option(parser, "--backend", "URL", "where to connect: component://DOMAIN@HOST:PORT, without the secret", "")
+    _option(
+        parser,
+        "--backend",
+        "URL",
+        "where to connect: component://DOMAIN@HOST:PORT, without the secret",
+        "",
+    )
     _http_options(parser)
-    _option(parser, "--state", "FILE", "keeps subscriptions and presence (default: in the user's state folder)", "")
-    _option(parser, "--drain", "SECONDS", "time to finish deliveries when asked to stop", "20", _seconds)
+    _option(
+        parser,
+        "--state",
+        "FILE",
+        "keeps subscriptions and presence (default: in the user's state folder)",
+        "",
+    )
+    _option(
+        parser, "--drain", "SECONDS", "time to finish deliveries when asked to stop", "20", _seconds
+    )
 
 
 def _dev_parser(commands: Any) -> None:
     parser = _add(commands, "dev", "try an app in this terminal, without an XMPP server", _dev)
     _app_option(parser)
     _http_options(parser)
-    parser.add_argument("--as", dest="me", metavar="JID", default="romeo@example.net/console", help="who you are")
+    parser.add_argument(
+        "--as", dest="me", metavar="JID", default="romeo@example.net/console", help="who you are"
+    )
     parser.add_argument(
         "--talk",
         metavar="FILE",
@@ -81,12 +98,17 @@ def _dev_parser(commands: Any) -> None:
 
 
 def _app_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("app", nargs="?", default="app.yaml", metavar="app.yaml", help="the app's app.yaml")
+    parser.add_argument(
+        "app", nargs="?", default="app.yaml", metavar="app.yaml", help="the app's app.yaml"
+    )
 
 
 def _http_options(parser: argparse.ArgumentParser) -> None:
-    _option(parser, "--listen", "HOST:PORT", "where the app's web pages are served, or none", "127.0.0.1:8080", parse_listen)
-    _option(parser, "--public-url", "URL", "the address users see, such as https://bot.example.com", "")
+    _option(parser, "--host", "HOST", "the address the app's web pages are served at", "127.0.0.1")
+    _option(parser, "--port", "PORT", "and the port; 0 chooses one, none is no web", "8080", _port)
+    _option(
+        parser, "--public-url", "URL", "the address users see, such as https://bot.example.com", ""
+    )
     _option(parser, "--workers", "N", "stanzas delivered at a time", "8", _count)
     _option(parser, "--log-level", "LEVEL", "how much to log", "info", _level)
 
@@ -97,7 +119,9 @@ def _add(commands: Any, name: str, text: str, function: Any) -> argparse.Argumen
     return parser
 
 
-def _option(parser: argparse.ArgumentParser, flag: str, form: str, text: str, default: str, kind: Any = str) -> None:
+def _option(
+    parser: argparse.ArgumentParser, flag: str, form: str, text: str, default: str, kind: Any = str
+) -> None:
     """An option that is also the environment variable of its name."""
     variable = "APPXMPP_" + flag.lstrip("-").replace("-", "_").upper()
     shown = f"; default {default}" if default else ""
@@ -111,11 +135,15 @@ def _option(parser: argparse.ArgumentParser, flag: str, form: str, text: str, de
 
 
 def _seconds(text: str) -> float:
-    return _number(float, text, 0, 3600)
+    return float(_number(float, text, 0, 3600))
 
 
 def _count(text: str) -> int:
     return int(_number(int, text, 1, 1000))
+
+
+def _port(text: str) -> int | None:
+    return None if text == "none" else int(_number(int, text, 0, 65535))
 
 
 def _number(kind: Any, text: str, least: int, most: int) -> Any:
@@ -136,7 +164,9 @@ def _level(text: str) -> str:
 
 def _log_to_stderr(level: str) -> None:
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
 
 
@@ -145,14 +175,18 @@ def _native() -> Any:
         from appxmpp import _native
     except ImportError as error:
         raise Exit(
-            f"the native module cannot be loaded ({error}). Install a wheel of appxmpp made for this Python."
+            f"the native module cannot be loaded ({error}). "
+            "Install a wheel of appxmpp made for this Python."
         ) from None
     return _native
 
 
 def _run_options(options: argparse.Namespace, **changes: Any) -> run.Options:
     return run.Options(
-        listen=options.listen, public_url=options.public_url or None, workers=options.workers, **changes
+        listen=None if options.port is None else (options.host, options.port),
+        public_url=options.public_url or None,
+        workers=options.workers,
+        **changes,
     )
 
 
@@ -162,7 +196,9 @@ def _run(options: argparse.Namespace) -> int:
     native = _native()
     domain = native.backend_domain(url)
     if domain is None:
-        raise Exit(f"{url} is no server to run on. To try the app without one: appxmpp dev {options.app}")
+        raise Exit(
+            f"{url} is no server to run on. To try the app without one: appxmpp dev {options.app}"
+        )
     chat = native.App(
         url,
         secret=settings.secret(os.environ),
@@ -181,7 +217,12 @@ def _dev(options: argparse.Namespace) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "demo")
-    return _talk(appyaml.load(folder), "romeo@example.net/console", None, run.Options(listen=None, development=True))
+    return _talk(
+        appyaml.load(folder),
+        "romeo@example.net/console",
+        None,
+        run.Options(listen=None, development=True),
+    )
 
 
 def _talk(config: appyaml.AppYaml, me: str, talk_file: str | None, options: run.Options) -> int:

@@ -6,7 +6,8 @@ import logging
 import secrets
 import threading
 import time
-from typing import Any, Callable, Protocol, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from appxmpp import direct
 from appxmpp.wsgi import ADMIN
@@ -41,7 +42,7 @@ class Source(Protocol):
 
 
 def form(fields: list[tuple[str, str]]) -> tuple[str, bytes]:
-    """The Content-Type and body of a multipart/form-data request (RFC 7578), laid out as App Engine did."""
+    """The Content-Type and body of a multipart/form-data request, laid out as App Engine did."""
     boundary = "----=" + secrets.token_hex(13)[:25]
     parts = []
     for name, value in fields:
@@ -57,7 +58,9 @@ def form(fields: list[tuple[str, str]]) -> tuple[str, bytes]:
 class Caller:
     """Makes the request of one delivery to a WSGI application, on the calling thread."""
 
-    def __init__(self, app: direct.WsgiApp, application_id: str, host: str, scheme: str = "http") -> None:
+    def __init__(
+        self, app: direct.WsgiApp, application_id: str, host: str, scheme: str = "http"
+    ) -> None:
         self._app = app
         self._host = host
         self._scheme = scheme
@@ -125,7 +128,7 @@ class Dispatcher:
             thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Take no more deliveries once none is waiting; whether all ended within `timeout` seconds."""
+        """Deliver what is waiting and no more; whether that took less than `timeout` seconds."""
         self._stopping.set()
         deadline = time.monotonic() + timeout
         for thread in self._threads:

@@ -1,4 +1,4 @@
-"""`appxmpp dev`: the application on an embedded server, and a person at the terminal to talk to it."""
+"""`appxmpp dev`: the application on an embedded server, and a person at the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import sys
 import threading
 import time
-from typing import Any, Iterator, Protocol, Sequence, TextIO
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TextIO
 
 from appxmpp.appyaml import AppYaml
 from appxmpp.exits import Exit
@@ -27,7 +28,7 @@ What you type goes to the bot. Lines that start with ! are for this program:
 
 
 class Event(Protocol):
-    """A stanza the app sent to one of the simulated people, as `appxmpp._native.DevEvent` gives it."""
+    """A stanza the app sent to a simulated person: `appxmpp._native.DevEvent`."""
 
     @property
     def kind(self) -> str: ...
@@ -123,7 +124,12 @@ def opened(native: Any, domain: str, app_id: str, config: AppYaml) -> Iterator[t
     server = native.DevServer(domain)
     try:
         services = list(config.inbound_services)
-        yield server, native.App(server.address, secret=None, app_id=app_id, inbound_services=services, state=None)
+        yield (
+            server,
+            native.App(
+                server.address, secret=None, app_id=app_id, inbound_services=services, state=None
+            ),
+        )
     finally:
         server.close()
 
@@ -131,9 +137,13 @@ def opened(native: Any, domain: str, app_id: str, config: AppYaml) -> Iterator[t
 def chat(server: DevServer, person: Person, out: TextIO) -> None:
     """Talk at the terminal until the person has enough."""
     stop = threading.Event()
-    printer = threading.Thread(target=_print, args=(server, stop, out), name="appxmpp-console", daemon=True)
+    printer = threading.Thread(
+        target=_print, args=(server, stop, out), name="appxmpp-console", daemon=True
+    )
     printer.start()
-    out.write(f"talking as {person.me} to {person.bot}\n!help lists what else you can do; Ctrl-D ends\n")
+    out.write(
+        f"talking as {person.me} to {person.bot}\n!help lists what else you can do; Ctrl-D ends\n"
+    )
     person.arrive()
     try:
         while not stop.is_set():
@@ -161,7 +171,9 @@ def _print(server: DevServer, stop: threading.Event, out: TextIO) -> None:
             out.flush()
 
 
-def play(server: DevServer, person: Person, lines: Sequence[Line], out: TextIO = sys.stdout) -> None:
+def play(
+    server: DevServer, person: Person, lines: Sequence[Line], out: TextIO = sys.stdout
+) -> None:
     """Play a scripted conversation; an Exit says where the bot answered otherwise."""
     person.arrive()
     for line in lines:

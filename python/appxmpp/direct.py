@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
@@ -28,7 +29,9 @@ class _Answer:
         self.headers: list[tuple[str, str]] = []
         self.parts: list[bytes] = []
 
-    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], Any]:
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], Any]:
         if self.status and not exc_info:
             raise AssertionError("the application called start_response twice without exc_info")
         if exc_info and self.parts:
@@ -85,5 +88,7 @@ def call(app: WsgiApp, environ: dict[str, Any]) -> Response:
             close()
     code, _, reason = answer.status.partition(" ")
     if not code.isdigit():
-        raise AssertionError("the application did not call start_response with a status such as '200 OK'")
+        raise AssertionError(
+            "the application did not call start_response with a status such as '200 OK'"
+        )
     return Response(int(code), reason, answer.headers, b"".join(answer.parts))

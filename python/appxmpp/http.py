@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import threading
 
 from appxmpp.direct import WsgiApp
-from appxmpp.exits import RUNTIME, USAGE, Exit
-
-
-def parse_listen(text: str) -> tuple[str, int] | None:
-    """`HOST:PORT`, `PORT` or `[IPv6]:PORT`; `none` is None. An Exit says what is wrong with others."""
-    if text == "none":
-        return None
-    match = re.fullmatch(r"(?:(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\s\[\]]+)):)?(?P<port>[0-9]{1,5})", text)
-    if match is None or int(match["port"]) > 65535:
-        raise Exit(f"{text!r} is no address to listen at; write HOST:PORT, such as 127.0.0.1:8080, or none.", USAGE)
-    return match["six"] or match["name"] or "127.0.0.1", int(match["port"])
+from appxmpp.exits import RUNTIME, Exit
 
 
 def is_loopback(host: str) -> bool:
@@ -42,7 +31,7 @@ class Server:
         except OSError as error:
             raise Exit(
                 f"cannot listen at {host}:{port}: {error.strerror or error}. "
-                "Choose another address with --listen HOST:PORT, or --listen none.",
+                "Choose another with --host and --port, or serve no web pages with --port none.",
                 RUNTIME,
             ) from None
         self.port: int = self._socket.getsockname()[1]
@@ -56,7 +45,11 @@ class Server:
         except ImportError:
             raise Exit("serving HTTP needs waitress: pip install 'appxmpp[run]'") from None
         self._server = waitress.create_server(
-            app, sockets=[self._socket], threads=threads, ident=None, clear_untrusted_proxy_headers=True
+            app,
+            sockets=[self._socket],
+            threads=threads,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
         )
         self._thread = threading.Thread(target=self._server.run, name="appxmpp-http", daemon=True)
         self._thread.start()

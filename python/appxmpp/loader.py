@@ -12,12 +12,15 @@ import sys
 import traceback
 import types
 import wsgiref.handlers
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from appxmpp.appyaml import AppYaml
 from appxmpp.exits import RUNTIME, Exit
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
+
+Middleware = Callable[[WsgiApp], WsgiApp]
 
 _OUR_FILES = (__file__, importlib.__file__, runpy.__file__, "<frozen ")
 
@@ -33,13 +36,14 @@ def load(config: AppYaml) -> dict[str, WsgiApp]:
         sys.path.insert(0, config.root)
     middleware = _middleware(config)
     apps: dict[str, WsgiApp] = {}
-    for handler in config.handlers:
-        if handler.script and handler.script not in apps:
-            apps[handler.script] = middleware(_script(handler.script, config))
+    for script in (handler.script for handler in config.handlers):
+        if script and script not in apps:
+            load_one = _cgi_script if script.endswith(".py") else _wsgi_script
+            apps[script] = load_one(script, config, middleware)
     return apps
 
 
-def _middleware(config: AppYaml) -> Callable[[WsgiApp], WsgiApp]:
+def _middleware(config: AppYaml) -> Middleware:
     """`webapp_add_wsgi_middleware` of the app's appengine_config.py, where there is one."""
     if not os.path.exists(os.path.join(config.root, "appengine_config.py")):
         return lambda app: app
@@ -50,14 +54,13 @@ def _middleware(config: AppYaml) -> Callable[[WsgiApp], WsgiApp]:
     return lambda app: _run("appengine_config.py", config, wrap, app)
 
 
-def _script(script: str, config: AppYaml) -> WsgiApp:
-    if script.endswith(".py"):
-        return _cgi_script(script, config)
+def _wsgi_script(script: str, config: AppYaml, middleware: Middleware) -> WsgiApp:
     name, _, attribute = script.rpartition(".")
     if not name:
         raise Exit(
             f"{config.path}: script: {script} names no variable. "
-            f"Write `script: {script}.app` for the variable app of {script}.py, or `script: {script}.py`."
+            f"Write `script: {script}.app` for the variable app of {script}.py, "
+            f"or `script: {script}.py`."
         )
     if not _module_exists(name, config):
         raise Exit(f"{config.path}: script: {script}: there is no module {name} in {config.root}.")
@@ -73,7 +76,7 @@ def _script(script: str, config: AppYaml) -> WsgiApp:
         raise Exit(
             f"{config.path}: script: {script} is a {type(app).__name__}, not a WSGI application."
         )
-    return app  # type: ignore[no-any-return]
+    return middleware(app)
 
 
 def _module_exists(name: str, config: AppYaml) -> bool:
@@ -82,7 +85,7 @@ def _module_exists(name: str, config: AppYaml) -> bool:
 
 
 def _check_origin(module: types.ModuleType, config: AppYaml) -> None:
-    """A module of the standard library that was imported earlier hides the app's of the same name."""
+    """A module that was imported earlier hides the app's own of the same name."""
     own = os.path.join(config.root, *module.__name__.split(".")) + ".py"
     found = getattr(module, "__file__", None)
     if os.path.exists(own) and (found is None or not os.path.samefile(found, own)):
@@ -92,7 +95,7 @@ def _check_origin(module: types.ModuleType, config: AppYaml) -> None:
         )
 
 
-def _cgi_script(script: str, config: AppYaml) -> WsgiApp:
+def _cgi_script(script: str, config: AppYaml, middleware: Middleware) -> WsgiApp:
     """The application of a script that App Engine ran once per request, CGI style.
 
     Such a script hands its application to run_wsgi_app or CGIHandler when it is run. It is run
@@ -108,13 +111,14 @@ def _cgi_script(script: str, config: AppYaml) -> WsgiApp:
         if not apps and callable(main) and not _required_arguments(main):
             _run(script, config, main)
         if not apps:
-            apps.extend(filter(callable, (getattr(module, name, None) for name in ("application", "app"))))
+            named = (getattr(module, name, None) for name in ("application", "app"))
+            apps.extend(middleware(app) for app in named if callable(app))
         if not apps:
             _run(script, config, functools.partial(runpy.run_path, path, run_name="__main__"))
     if not apps:
         raise Exit(
             f"{config.path}: script: {script} neither calls run_wsgi_app(application) "
-            "nor defines a variable called application or app, so there is nothing to send requests to."
+            "nor defines a variable called application or app, so nothing can answer requests."
         )
     return apps[0]
 
@@ -146,27 +150,20 @@ def _handed_over() -> Iterator[list[WsgiApp]]:
     """The applications given to a CGI runner meanwhile; no runner runs."""
     apps: list[WsgiApp] = []
 
-    def take(app: WsgiApp, *_: Any, **__: Any) -> None:
+    def take(_: Any, app: WsgiApp) -> None:
         apps.append(app)
 
-    def take_from_handler(_: Any, app: WsgiApp) -> None:
-        apps.append(app)
-
-    patches: list[tuple[Any, str, Any]] = [
-        (wsgiref.handlers.CGIHandler, "run", take_from_handler),
-    ]
-    with contextlib.suppress(ImportError):
-        util = importlib.import_module("google.appengine.ext.webapp.util")
-        patches += [(util, name, take) for name in ("run_wsgi_app", "run_bare_wsgi_app")]
-    with contextlib.ExitStack() as undo:
-        for owner, name, value in patches:
-            undo.callback(setattr, owner, name, getattr(owner, name))
-            setattr(owner, name, value)
+    # run_wsgi_app and webapp2's run() end here too, with the app's middleware applied.
+    run = wsgiref.handlers.CGIHandler.run
+    wsgiref.handlers.CGIHandler.run = take  # type: ignore[assignment]
+    try:
         yield apps
+    finally:
+        wsgiref.handlers.CGIHandler.run = run  # type: ignore[method-assign]
 
 
 def _run(script: str, config: AppYaml, function: Callable[..., Any], *args: Any) -> Any:
-    """Call into the app's code; what it raises becomes an Exit with the app's part of the traceback."""
+    """Call the app's code; what it raises becomes an Exit with its part of the traceback."""
     try:
         return function(*args)
     except Exit:
@@ -191,17 +188,17 @@ def _app_frames(error: BaseException) -> types.TracebackType | None:
 
 def _advice(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        version = "%d.%d" % sys.version_info[:2]
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return (
-            f"\nPython {version} cannot read it. Code written for Python 2.7 has to be converted first, "
-            "for example with 2to3."
+            f"\nPython {version} cannot read it. Code written for Python 2.7 has to be converted "
+            "first, for example with 2to3."
         )
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if isinstance(error, ImportError) and error.name:
         if error.name.startswith("webapp2"):
             return "\nwebapp2 for Python 3 comes with: pip install 'appxmpp[run]'"
         if error.name.startswith("google.appengine"):
             return (
-                "\nappxmpp brings the chat service and webapp. Other App Engine services come with: "
-                "pip install appengine-python-standard"
+                "\nappxmpp brings the chat service and webapp. Other App Engine services come "
+                "with: pip install appengine-python-standard"
             )
     return ""

@@ -9,7 +9,8 @@ import signal
 import threading
 import time
 import types
-from typing import Any, Callable, Protocol, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from appxmpp import __version__, backend, errors, loader
 from appxmpp.appyaml import AppYaml
@@ -89,7 +90,9 @@ class Runner:
             self._http.start(Outside(app), threads=4)
             log.info("serving http://%s/", self._http.host)
             if not is_loopback((self._options.listen or ("",))[0]):
-                log.warning("http is served to other machines, without TLS; a proxy belongs in front")
+                log.warning(
+                    "http is served to other machines, without TLS; a proxy belongs in front"
+                )
         self._dispatcher = Dispatcher(self._chat, caller.post, self._options.workers, self.fail)
         self._dispatcher.start()
 
@@ -112,7 +115,7 @@ class Runner:
         return OK
 
     def stop(self, timeout: float) -> None:
-        """Finish deliveries, say goodbye to the server, finish requests: within about `timeout` seconds."""
+        """Finish deliveries and requests, say goodbye to the server: in about `timeout` seconds."""
         deadline = time.monotonic() + timeout
         if not self._dispatcher.stop(timeout) and timeout:
             log.warning("some handlers did not finish within %g seconds; leaving them", timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from appxmpp.app_id import application_id, strip
 from appxmpp.exits import USAGE, Exit
@@ -13,13 +13,14 @@ _SECRET_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^@\s]*:[^@\s]*@", re.IGNORECA
 
 
 def refuse_secrets(arguments: Sequence[str]) -> None:
-    """Every user of the machine can read the arguments of a process, so no secret may stand there."""
+    """Every user of the machine can read a process's arguments, so no secret may stand there."""
     for argument in arguments:
         if _SECRET_IN_URL.search(argument):
             raise Exit(
-                "a secret stands in the command line, where every user of this machine can read it (ps). "
-                "Leave it out (component://DOMAIN@HOST:PORT) and give it in APPXMPP_SECRET, or name a file "
-                "that holds it in APPXMPP_SECRET_FILE. If the machine is shared, change the secret now.",
+                "a secret stands in the command line, where every user of this machine can read "
+                "it (ps). Leave it out (component://DOMAIN@HOST:PORT) and give it in "
+                "APPXMPP_SECRET, or name a file that holds it in APPXMPP_SECRET_FILE. If the "
+                "machine is shared, change the secret now.",
                 USAGE,
             )
 
@@ -30,8 +31,9 @@ def backend(argument: str | None, environ: Mapping[str, str]) -> str:
     if not url:
         raise Exit(
             "APPXMPP_BACKEND is not set, so there is no server to connect to. Set it to "
-            "component://DOMAIN@HOST:PORT, for example component://bot.example.com@127.0.0.1:5347, and "
-            "give the component's secret in APPXMPP_SECRET or a file named by APPXMPP_SECRET_FILE. "
+            "component://DOMAIN@HOST:PORT, for example "
+            "component://bot.example.com@127.0.0.1:5347, and give the component's secret in "
+            "APPXMPP_SECRET or in a file that APPXMPP_SECRET_FILE names. "
             "To try the app without a server: appxmpp dev app.yaml"
         )
     return url
@@ -43,7 +45,7 @@ def app_id(environ: Mapping[str, str], application: str | None) -> str | None:
 
 
 def state(argument: str | None, environ: Mapping[str, str], name: str) -> str:
-    """The file that keeps subscriptions and presence; its folder is made if it is the default one."""
+    """The file that keeps subscriptions and presence; the default one's folder is made."""
     given = argument or environ.get("APPXMPP_STATE")
     if given:
         return os.path.abspath(given)

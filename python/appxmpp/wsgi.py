@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import urllib.parse
-from typing import Any, Callable, Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from appxmpp.appyaml import AppYaml, Handler
 from appxmpp.direct import WsgiApp
@@ -36,7 +37,9 @@ class Application:
                 return app(environ, start_response)  # type: ignore[no-any-return]
             with self._turn:
                 return _whole(app, environ, start_response)
-        return _plain(start_response, "404 Not Found", "No handler in app.yaml matches this path.\n")
+        return _plain(
+            start_response, "404 Not Found", "No handler in app.yaml matches this path.\n"
+        )
 
 
 _LOGIN = (
@@ -90,7 +93,7 @@ class _Static:
         path = self._file(environ["PATH_INFO"])
         if path is None:
             return _plain(start_response, "404 Not Found", "There is no such file.\n")
-        from webob.static import FileApp
+        from webob.static import FileApp  # type: ignore[import-untyped]
 
         return FileApp(path)(environ, start_response)  # type: ignore[no-any-return]
 
@@ -110,7 +113,7 @@ _ENCODINGS = 8
 
 
 class Outside:
-    """What the network reaches: the application without `/_ah/` and without App Engine's own headers."""
+    """What the network reaches: the application without `/_ah/` and App Engine's own headers."""
 
     def __init__(self, app: WsgiApp) -> None:
         self._app = app
@@ -118,7 +121,9 @@ class Outside:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if is_internal(path):
-            return _plain(start_response, "403 Forbidden", "Only the chat service calls /_ah/ paths.\n")
+            return _plain(
+                start_response, "403 Forbidden", "Only the chat service calls /_ah/ paths.\n"
+            )
         for name in [name for name in environ if name.startswith("HTTP_X_APPENGINE_")]:
             del environ[name]
         return self._app(environ, start_response)  # type: ignore[no-any-return]

@@ -1,7 +1,6 @@
 """What is read of an app.yaml, and what is said about a wrong one."""
 
 import pytest
-
 from appxmpp import appyaml
 from appxmpp.exits import CONFIG, Exit
 
@@ -91,6 +90,7 @@ def test_without_handlers_main_app_gets_everything():
         ("a: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
         ("application: [a]\n", "`application` must be one value"),
         ("inbound_services: xmpp_message\n", "must be a list"),
+        ("inbound_services: [xmpp_mesage]\n", "no inbound service 'xmpp_mesage'; there are xmpp_message,"),
         ("handlers: main.app\n", "must be a list"),
         ("handlers:\n- script: main.app\n", "handler 1 needs a `url:`"),
         ("handlers:\n- url: '('\n  script: main.app\n", "is not a regular expression"),
@@ -104,14 +104,14 @@ def test_without_handlers_main_app_gets_everything():
     ],
 )
 def test_a_wrong_app_yaml_is_explained(text, says):
-    with pytest.raises(Exit, match="/srv/bot/app.yaml") as caught:
+    with pytest.raises(Exit, match=r"/srv/bot/app[.]yaml") as caught:
         parse(text)
     assert says in str(caught.value)
     assert caught.value.code == CONFIG
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(Exit, match="there is no file .*app.yaml.*appxmpp run path/to"):
+    with pytest.raises(Exit, match=r"there is no file .*app.yaml.*appxmpp run path/to"):
         appyaml.load(str(tmp_path))
     (tmp_path / "app.yaml").write_bytes(b"application: caf\xe9\n")
     with pytest.raises(Exit, match=r"not UTF-8 text \(byte 16\)"):

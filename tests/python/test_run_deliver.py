@@ -7,7 +7,6 @@ import threading
 import flask
 import pytest
 import webapp2
-
 from appxmpp import direct
 from appxmpp.deliver import Caller, Dispatcher, form
 
@@ -38,11 +37,12 @@ def test_the_form_is_laid_out_as_app_engine_did():
     content_type, body = form(FIELDS)
     head, boundary, _ = content_type.split('"')
     assert head == "multipart/form-data; boundary="
-    assert boundary.startswith("----=") and len(boundary) == 30
-    plain, xml = ('Content-Type: text/%s; charset="UTF-8"' % kind for kind in ("plain", "xml"))
+    assert boundary.startswith("----=")
+    assert len(boundary) == 30
+    plain, xml = (f'Content-Type: text/{kind}; charset="UTF-8"' for kind in ("plain", "xml"))
     expected = "".join(
         f'--{boundary}\r\n{kind}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for kind, (name, value) in zip([plain, plain, plain, xml], FIELDS)
+        for kind, (name, value) in zip([plain, plain, plain, xml], FIELDS, strict=True)
     )
     assert body.decode() == expected + f"--{boundary}--\r\n"
     assert form(FIELDS)[0] != content_type
@@ -90,7 +90,9 @@ def flask_handler():
     return ""
 
 
-@pytest.mark.parametrize("app", [webapp2.WSGIApplication([(CHAT, Webapp2Handler)]), flask_app], ids=["webapp2", "flask"])
+@pytest.mark.parametrize(
+    "app", [webapp2.WSGIApplication([(CHAT, Webapp2Handler)]), flask_app], ids=["webapp2", "flask"]
+)
 def test_frameworks_read_the_fields(app):
     assert Caller(app, "s~a", "h").post(CHAT, FIELDS) == 200
     assert (Webapp2Handler.fields if app is not flask_app else app.fields) == FIELDS
@@ -125,26 +127,26 @@ def test_older_addresses_are_tried_where_nobody_listens(path, answers, tried, st
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), GeneratorExit()])
 def test_a_handler_that_raises_is_logged_with_the_stanzas_id(error, caplog):
-    def app(environ, start_response):
+    def app(*_):
         raise error
 
     assert Caller(app, "s~a", "h").post(CHAT, FIELDS, "m1") == 500
     (record,) = caplog.records
-    assert "m1" in record.getMessage() and CHAT in record.getMessage()
-    assert record.name == "appxmpp.delivery" and record.levelno == logging.ERROR
+    assert {"m1", CHAT} <= set(record.getMessage().split())
+    assert (record.name, record.levelno) == ("appxmpp.delivery", logging.ERROR)
     assert bool(record.exc_info) == isinstance(error, ValueError)
 
 
 def test_an_app_that_raises_midway_or_never_starts_is_a_500():
-    def midway(environ, start_response):
+    def midway(_environ, start_response):
         start_response("200 OK", [])
         yield b"x"
         raise ValueError
 
-    def never(environ, start_response):
+    def never(*_):
         return []
 
-    def twice(environ, start_response):
+    def twice(_environ, start_response):
         start_response("200 OK", [])
         start_response("200 OK", [])
         return []
@@ -160,7 +162,7 @@ def test_the_answer_is_closed_and_an_error_answer_replaces_the_first():
         def close(self):
             closed.append(True)
 
-    def app(environ, start_response):
+    def app(_environ, start_response):
         start_response("200 OK", [])
         try:
             raise ValueError
@@ -187,7 +189,7 @@ class Lanes:
             self.waiting.extend(items)
             self.changed.notify_all()
 
-    def next_batch(self, max, timeout):
+    def next_batch(self, _max, timeout):
         with self.changed:
             self.changed.wait_for(self._next, timeout)
             item = self._next()
@@ -218,7 +220,7 @@ def dispatcher(source, post, workers=4):
 def test_stopping_finishes_what_waits():
     source, order = Lanes(), []
     source.put(*(Item(f"{sender}{n}", CHAT, [], sender) for n in range(20) for sender in "abcde"))
-    running = dispatcher(source, lambda path, fields, id: order.append(id) or 200)
+    running = dispatcher(source, lambda _path, _fields, id: order.append(id) or 200)
     assert running.stop(20)
     for sender in "abcde":
         assert [id for id in order if id[0] == sender] == [f"{sender}{n}" for n in range(20)]
@@ -228,7 +230,7 @@ def test_stopping_finishes_what_waits():
 def test_a_slow_handler_holds_up_its_own_sender_only():
     source, go, others = Lanes(), threading.Event(), threading.Semaphore(0)
 
-    def post(path, fields, id):
+    def post(_path, _fields, id):
         if id == "slow":
             assert go.wait(20)
         else:
@@ -258,7 +260,7 @@ def test_a_handler_that_never_ends_does_not_hold_up_stopping():
 
 def test_a_source_that_fails_is_reported():
     class Broken(Lanes):
-        def next_batch(self, max, timeout):
+        def next_batch(self, *_):
             raise OSError("gone")
 
     running = dispatcher(Broken(), None, workers=1)

@@ -49,27 +49,53 @@ def load(tmp_path):
     return run
 
 
+CGI = "from wsgiref.handlers import CGIHandler\n"
+UTIL = "from google.appengine.ext.webapp.util import run_wsgi_app, run_bare_wsgi_app\n"
+WHEN_MAIN = "if __name__ == '__main__':\n    "
+
+CONFIG = """
+def webapp_add_wsgi_middleware(app):
+    def wrapped(environ, start_response):
+        return [b"wrapped ", *app(environ, start_response)]
+    return wrapped
+"""
+
+WEBAPP2 = """
+import webapp2
+class Page(webapp2.RequestHandler):
+    def get(self):
+        self.response.write("webapp2 ran")
+def main():
+    webapp2.WSGIApplication([("/", Page)]).run()
+"""
+
+
 @pytest.mark.parametrize(
     ("script", "files", "answer"),
     [
         ("main.app", {"main": APP}, "hello from main"),
         ("bots.echo.app", {"bots__echo": APP}, "hello from bots.echo"),
         ("main.app", {"main": "from helper import app", "helper": APP}, "hello from helper"),
-        # CGI style: a script with main(), one that runs when it is __main__, one that runs always.
-        ("main.py", {"main": APP + "def main():\n    from wsgiref.handlers import CGIHandler\n    CGIHandler().run(app)\n"}, "hello from main"),
-        ("main.py", {"main": APP.replace("app(", "other(") + "from wsgiref.handlers import CGIHandler\nif __name__ == '__main__':\n    CGIHandler().run(other)\n"}, "hello from __main__"),
-        ("main.py", {"main": APP + "import wsgiref.handlers\nwsgiref.handlers.CGIHandler().run(app)\n"}, "hello from main"),
-        ("main.py", {"main": APP.replace("app(", "application(")}, "hello from main"),
+        ("main.app", {"main": APP, "appengine_config": CONFIG}, "wrapped hello from main"),
         ("my-bot.py", {"my-bot": APP}, "hello from my-bot"),
-        ("main.py", {"main": APP + "from google.appengine.ext.webapp.util import run_wsgi_app\ndef main():\n    run_wsgi_app(app)\nif __name__ == '__main__':\n    main()\n"}, "hello from main"),
-        ("main.py", {"main": APP + "from google.appengine.ext.webapp import util\nif __name__ == '__main__':\n    util.run_bare_wsgi_app(app)\n"}, "hello from main"),
+        ("main.py", {"main": APP.replace("app(", "application(")}, "hello from main"),
+        # CGI style: with main(), run always, run as __main__ only.
+        ("main.py", {"main": APP + CGI + "def main():\n    CGIHandler().run(app)\n"}, "hello from main"),
+        ("main.py", {"main": APP + CGI + "CGIHandler().run(app)\n"}, "hello from main"),
         (
-            "main.app",
-            {"main": APP, "appengine_config": "def webapp_add_wsgi_middleware(app):\n    def wrapped(e, s):\n        return [b'wrapped ', *app(e, s)]\n    return wrapped\n"},
+            "main.py",
+            {"main": APP.replace("app(", "other(") + CGI + WHEN_MAIN + "CGIHandler().run(other)\n"},
+            "hello from __main__",
+        ),
+        (
+            "main.py",
+            {"main": APP + UTIL + "def main():\n    run_wsgi_app(app)\n", "appengine_config": CONFIG},
             "wrapped hello from main",
         ),
+        ("main.py", {"main": APP + UTIL + "def main():\n    run_bare_wsgi_app(app)\n"}, "hello from main"),
+        ("main.py", {"main": WEBAPP2}, "webapp2 ran"),
     ],
-)  # fmt: skip
+)
 def test_an_application_is_found(load, script, files, answer):
     assert load(script, **files) == (0, answer)
 
@@ -106,11 +132,26 @@ def test_a_script_that_makes_its_application_per_run_is_run_once(load):
         ("main.thing", {"main": "thing = 3"}, 78, ["is a int, not a WSGI application"]),
         ("main.py", {}, 78, ["there is no file"]),
         ("main.py", {"main": "x = 1"}, 78, ["neither calls run_wsgi_app"]),
-        ("main.app", {"main": "import nothing_there"}, 1, ["Traceback", "import nothing_there", "ModuleNotFoundError"]),
-        ("main.app", {"main": "1 / 0"}, 1, ["ZeroDivisionError", "main.py", "could not be imported"]),
+        (
+            "main.app",
+            {"main": "import nothing_there"},
+            1,
+            ["Traceback", "import nothing_there", "ModuleNotFoundError"],
+        ),
+        (
+            "main.app",
+            {"main": "1 / 0"},
+            1,
+            ["ZeroDivisionError", "main.py", "could not be imported"],
+        ),
         ("main.app", {"main": "import sys; sys.exit(4)"}, 1, ["SystemExit: 4"]),
         ("main.app", {"main": "print 'hello'"}, 1, ["SyntaxError", "Code written for Python 2.7"]),
-        ("main.app", {"main": "from google.appengine.ext import db"}, 1, ["pip install appengine-python-standard"]),
+        (
+            "main.app",
+            {"main": "from google.appengine.ext import db"},
+            1,
+            ["pip install appengine-python-standard"],
+        ),
         ("cmd.app", {"cmd": APP}, 78, ["is hidden by the module cmd"]),
     ],
 )

@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-
 from appxmpp import appyaml, direct
 from appxmpp.wsgi import ADMIN, Application, Outside, is_internal
 
@@ -64,7 +63,14 @@ def test_static_files(tmp_path):
     assert get(app, "/static/é.txt").body == b"accent"
     assert get(app, "/static/style.css", "HEAD").body == b""
     assert get(app, "/static/style.css", "POST").status == 405
-    for path in ["/static/../main.py", "/static/link", "/static/none", "/static//etc/hostname", "/static/a\0b", "/static/"]:
+    for path in [
+        "/static/../main.py",
+        "/static/link",
+        "/static/none",
+        "/static//etc/hostname",
+        "/static/a\0b",
+        "/static/",
+    ]:
         assert get(app, path).status == 404, path
 
 
@@ -102,11 +108,11 @@ def test_every_spelling_of_an_internal_path_is_refused(tmp_path, path):
 
 
 @pytest.mark.parametrize("path", ["/", "", "/about", "/x/_ah/y", "/_ahoy", "/caf%C3%A9", "/100%", "/a..b/_ah"])
-def test_other_paths_pass(tmp_path, path):
+def test_other_paths_pass(path):
     assert not is_internal(path)
 
 
-def test_strangers_cannot_pretend_to_be_app_engine(tmp_path):
+def test_strangers_cannot_pretend_to_be_app_engine():
     seen = {}
 
     def app(environ, start_response):
@@ -131,7 +137,7 @@ def test_an_app_that_is_not_threadsafe_gets_one_request_at_a_time(tmp_path):
     at_work = []
     most = []
 
-    def app(environ, start_response):
+    def app(_environ, start_response):
         start_response("200 OK", [])
         at_work.append(1)
         most.append(len(at_work))
