@@ -1,0 +1,123 @@
+"""Measurements and verdicts: collected while sections run, printed as tables, kept as JSON."""
+from __future__ import annotations
+
+import json
+import operator
+import os
+import platform
+import statistics
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .options import ROOT
+
+COMPARE = {"≤": operator.le, "≥": operator.ge}
+
+
+@dataclass
+class Series:
+    """The values of one quantity, one per round."""
+
+    section: str
+    subject: str
+    quantity: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@dataclass
+class Verdict:
+    section: str
+    target: str
+    bound: str
+    measured: float | None
+    verdict: str
+
+
+class Report:
+    def __init__(self) -> None:
+        self.series: dict[tuple[str, str, str], Series] = {}
+        self.verdicts: list[Verdict] = []
+        self.notes: list[str] = []
+        self.started = time.time()
+
+    def add(self, section: str, subject: str, **quantities: float) -> None:
+        for quantity, value in quantities.items():
+            key = (section, subject, quantity)
+            self.series.setdefault(key, Series(*key)).values.append(value)
+
+    def note(self, text: str) -> None:
+        print(f"  note: {text}", flush=True)
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def values(self, section: str, subject: str, quantity: str) -> list[float]:
+        found = self.series.get((section, subject, quantity))
+        return found.values if found else []
+
+    def target(self, section: str, text: str, bound: str, measured: float | None) -> None:
+        """Judges one target; `bound` is "≤ 10 µs" or the like; a value of None says that it was not measured."""
+        sign, limit = bound.split()[:2]
+        met = measured is not None and COMPARE[sign](measured, float(limit.replace(",", "")))
+        verdict = "not measured" if measured is None else "ok" if met else "MISSED"
+        self.verdicts.append(Verdict(section, text, bound, measured, verdict))
+
+    def median(self, section: str, subject: str, quantity: str) -> float | None:
+        values = self.values(section, subject, quantity)
+        return statistics.median(values) if values else None
+
+    def ratio(self, section: str, subject: str, peer: str, quantity: str) -> float | None:
+        """Median of the per-round ratios: both were measured within seconds of each other."""
+        ours, theirs = self.values(section, subject, quantity), self.values(section, peer, quantity)
+        pairs = [a / b for a, b in zip(ours, theirs, strict=False) if b]
+        return statistics.median(pairs) if pairs else None
+
+    @property
+    def missed(self) -> bool:
+        return any(v.verdict == "MISSED" for v in self.verdicts)
+
+    def print(self) -> None:
+        print("\nMeasured (median, lowest to highest of the rounds)")
+        rows = [
+            (s.section, s.subject, s.quantity.replace("_", " "), f"{s.median:,.4g}", f"{min(s.values):,.4g} – {max(s.values):,.4g}")
+            for s in self.series.values()
+        ]
+        print(table(("section", "subject", "quantity", "median", "range"), rows))
+        print("\nTargets")
+        rows = [
+            (v.section, v.target, v.bound, "–" if v.measured is None else f"{v.measured:.3g}", v.verdict) for v in self.verdicts
+        ]
+        print(table(("section", "target", "bound", "measured", "verdict"), rows))
+        for note in self.notes:
+            print(f"note: {note}")
+
+    def save(self, path: Path, options: dict) -> None:
+        data = {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "seconds": round(time.time() - self.started, 1),
+            "machine": machine(),
+            "options": options,
+            "measured": [{**asdict(s), "median": s.median} for s in self.series.values()],
+            "targets": [asdict(v) for v in self.verdicts],
+            "notes": self.notes,
+        }
+        path.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def machine() -> dict:
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {"cpu": model, "cores": os.cpu_count(), "load": os.getloadavg(), "kernel": platform.release(), "commit": commit.stdout.strip()}
