@@ -94,7 +94,7 @@ static void turn(struct run *r, on_stanza *handle)
 static void report(const struct run *r, const char *more)
 {
     double seconds = r->last - r->first;
-    say("{\"count\": %ld, \"seconds\": %.6f, \"rate\": %.1f%s}", r->got, seconds, (double)r->got / seconds, more);
+    say("{\"count\": %ld, \"seconds\": %.6f, \"rate\": %.1f, \"last\": %.6f%s}", r->got, seconds, (double)r->got / seconds, r->last, more);
 }
 
 /* ---- echo */

@@ -62,6 +62,16 @@ class Programs:
         return target / "release"
 
     @cache
+    def gateway(self) -> Path:
+        """The daemon, as it is shipped."""
+        target = self.out / "ours"
+        shell(["cargo", "build", "--release", "--locked", "-p", "appxmpp-gateway", "--target-dir", target], what="the gateway")
+        program = target / "release" / "appxmpp"
+        if not program.exists():
+            raise BenchError("the gateway crate has no program `appxmpp` yet")
+        return program
+
+    @cache
     def python(self) -> Path:
         """An interpreter with slixmpp."""
         venv = self.out / "venv"

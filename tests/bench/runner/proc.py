@@ -69,18 +69,18 @@ class Process:
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:
-            raise BenchError(f"{self.name} said nothing for {timeout:.0f} s{self._last_words()}") from None
+            raise BenchError(f"{self.name} said nothing for {timeout:.0f} s{self.last_words()}") from None
         if line is None:
             self.popen.wait()
             self._readers[1].join(1)
-            raise BenchError(f"{self.name} ended with status {self.popen.returncode}{self._last_words()}")
+            raise BenchError(f"{self.name} ended with status {self.popen.returncode}{self.last_words()}")
         return line
 
     def expect(self, start: str, timeout: float = 60.0) -> str:
         """The next line, which must begin with `start`."""
         line = self.line(timeout)
         if not line.startswith(start):
-            raise BenchError(f"{self.name} said {line!r} where {start!r} was expected{self._last_words()}")
+            raise BenchError(f"{self.name} said {line!r} where {start!r} was expected{self.last_words()}")
         return line
 
     def result(self, timeout: float = 120.0) -> dict:
@@ -89,8 +89,11 @@ class Process:
 
     def go(self) -> None:
         """Tells it to go on."""
+        self.tell("go")
+
+    def tell(self, line: str) -> None:
         try:
-            self.popen.stdin.write("go\n")
+            self.popen.stdin.write(line + "\n")
             self.popen.stdin.flush()
         except OSError:
             self.line()  # says why it has ended
@@ -98,7 +101,7 @@ class Process:
     def cpu(self) -> float:
         return cpu_seconds(self.pid)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         return ": " + " | ".join(self._errors[-5:]) if self._errors else ""
 
     def stop(self) -> None:

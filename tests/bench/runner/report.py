@@ -82,12 +82,11 @@ class Report:
         return any(v.verdict == "MISSED" for v in self.verdicts)
 
     def print(self) -> None:
-        print("\nMeasured (median, lowest to highest of the rounds)")
-        rows = [
-            (s.section, s.subject, s.quantity.replace("_", " "), f"{s.median:,.4g}", f"{min(s.values):,.4g} – {max(s.values):,.4g}")
-            for s in self.series.values()
-        ]
-        print(table(("section", "subject", "quantity", "median", "range"), rows))
+        print("\nMeasured (median of the rounds; rates with lowest to highest)")
+        quantities = list(dict.fromkeys(s.quantity for s in self.series.values()))
+        subjects = dict.fromkeys((s.section, s.subject) for s in self.series.values())
+        rows = [(*who, *(shown(self.series.get((*who, q))) for q in quantities)) for who in subjects]
+        print(table(("section", "subject", *(q.replace("_", " ") for q in quantities)), rows))
         print("\nTargets")
         rows = [
             (v.section, v.target, v.bound, "–" if v.measured is None else f"{v.measured:.3g}", v.verdict) for v in self.verdicts
@@ -107,6 +106,15 @@ class Report:
             "notes": self.notes,
         }
         path.write_text(json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def shown(series: Series | None) -> str:
+    if series is None:
+        return "–"
+    if series.quantity != "per_second":
+        return f"{series.median:,.2f}"
+    low, high = min(series.values), max(series.values)
+    return f"{series.median:,.0f} ({low:,.0f} – {high:,.0f})"
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -15,6 +15,11 @@ pub fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: start this through `make bench`"))
 }
 
+/// Whether an optional setting has this value.
+pub fn flag(name: &str, value: &str) -> bool {
+    env::var(name).is_ok_and(|v| v == value)
+}
+
 /// Connects the component named by the environment.
 pub async fn connect() -> Result<Component<TcpServerConnector>, Error> {
     Component::new_plaintext(
@@ -32,8 +37,8 @@ pub fn say(line: &str) {
     io::stdout().flush().expect("the runner reads our output");
 }
 
-/// Waits for the runner's next line.
-pub fn wait_for_runner() {
+/// Waits for the runner's next line; false: there is none any more.
+pub fn wait_for_runner() -> bool {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).expect("the runner holds our input");
+    io::stdin().lock().read_line(&mut line).expect("the runner holds our input") > 0
 }

@@ -1,0 +1,111 @@
+"""Sections about component streams: sending, echoing, and the C and Go libraries."""
+from __future__ import annotations
+
+from . import measure
+from .build import BENCH, ROOT, Programs
+from .measure import COMPONENTS, Subject
+from .options import Options
+from .proc import BenchError
+from .report import Report
+from .servers import Prosody
+
+PYTHON_PEERS = BENCH / "peers" / "python"
+ONE, MANY = "xmpp.send_message (Python)", "xmpp.send_message, 1,000 recipients (Python)"
+CONNECTION, APP = "appxmpp Connection (Rust)", "appxmpp App (Rust)"
+TOKIO, TOKIO_BATCHED, SLIXMPP = "tokio-xmpp", "tokio-xmpp, batched", "slixmpp"
+RAW_WRITER, RAW_ECHO, STROPHE = "raw writer", "raw bytes", "libstrophe"
+
+
+def gather(report: Report, makers: list) -> list[Subject]:
+    """The subjects that can be built here; what cannot is noted and its targets stay unmeasured."""
+    subjects = []
+    for maker in makers:
+        try:
+            subjects += maker()
+        except BenchError as error:
+            report.note(str(error))
+    return subjects
+
+
+def compare(options: Options, report: Report, section: str, subjects: list[Subject], servers: dict, measurement) -> None:
+    """Every subject once per round, one after the other, so that all see the same machine."""
+    for number in range(options.rounds):
+        for where, server in servers.items():
+            for subject in subjects:
+                count = options.count(min(subject.count, 20_000) if server else subject.count)
+                try:
+                    found = measurement(subject, server, count)
+                except BenchError as error:
+                    report.note(f"{section} {where}: {subject.name}: {error}")
+                    continue
+                report.add(f"{section} {where}", subject.name, **found)
+                shown = ", ".join(f"{k.replace('_', ' ')} {v:,.1f}" for k, v in found.items())
+                print(f"  {number + 1}/{options.rounds} {where}: {subject.name}: {shown}", flush=True)
+
+
+def send(options: Options, programs: Programs, report: Report) -> None:
+    """One way: messages to a sink, through Prosody and into the null server."""
+    drive = programs.c() / "drive"
+
+    def raw() -> list[Subject]:
+        return [Subject(RAW_WRITER, [drive, "connect", "write"], 300_000)]
+
+    def tokio() -> list[Subject]:
+        program = programs.tokio() / "tokio_send"
+        return [Subject(TOKIO, [program], 100_000, {"BENCH_FLUSH": "each"}), Subject(TOKIO_BATCHED, [program], 100_000)]
+
+    def slixmpp() -> list[Subject]:
+        return [Subject(SLIXMPP, [programs.python(), PYTHON_PEERS / "slixmpp_send.py"], 20_000)]
+
+    def ours() -> list[Subject]:
+        python, script = programs.appxmpp_python(), PYTHON_PEERS / "appxmpp_send.py"
+        return [Subject(ONE, [python, script], 50_000), Subject(MANY, [python, script], 200_000, {"BENCH_RECIPIENTS": 1000})]
+
+    subjects = gather(report, [raw, ours, tokio, slixmpp])
+    with Prosody(COMPONENTS) as prosody:
+        compare(options, report, "send", subjects, {"prosody": prosody, "null": None},
+                lambda subject, server, count: measure.send(drive, subject, server, count=count))
+    through, into = "send prosody", "send null"
+    report.target(through, "CPU of one xmpp.send_message call", "≤ 10 µs", report.median(through, ONE, "cpu_us"))
+    report.target(through, "CPU per recipient, 1,000 recipients a call", "≤ 2 µs", report.median(through, MANY, "cpu_us"))
+    for subject in (ONE, MANY):
+        report.target(through, f"rate of {subject}, against the raw writer", "≥ 0.95", report.ratio(through, subject, RAW_WRITER, "per_second"))
+    report.target(into, "CPU of one xmpp.send_message call", "≤ 10 µs", report.median(into, ONE, "cpu_us"))
+    report.target(into, "CPU per recipient, 1,000 recipients a call", "≤ 2 µs", report.median(into, MANY, "cpu_us"))
+
+
+def echo(options: Options, programs: Programs, report: Report) -> None:
+    """Round trips with 256 outstanding, against the null server and through Prosody."""
+    drive = programs.c() / "drive"
+
+    def raw() -> list[Subject]:
+        return [Subject(RAW_ECHO, [drive, "connect", "reply"], 300_000)]
+
+    def tokio() -> list[Subject]:
+        program = programs.tokio() / "tokio_echo"
+        return [Subject(TOKIO, [program], 100_000), Subject(TOKIO_BATCHED, [program], 100_000, {"BENCH_FLUSH": "idle"})]
+
+    def slixmpp() -> list[Subject]:
+        return [Subject(SLIXMPP, [programs.python(), PYTHON_PEERS / "slixmpp_echo.py"], 10_000)]
+
+    def ours() -> list[Subject]:
+        program = programs.ours() / "appxmpp-bench"
+        return [Subject(CONNECTION, [program, "echo-connection"], 100_000), Subject(APP, [program, "echo-app"], 100_000)]
+
+    subjects = gather(report, [raw, ours, tokio, slixmpp])
+    with Prosody(COMPONENTS) as prosody:
+        compare(options, report, "echo", subjects, {"null": None, "prosody": prosody},
+                lambda subject, server, count: measure.echo(drive, subject, server, count=count, window=256))
+    null = "echo null"
+    report.target(null, f"CPU per round trip of {CONNECTION}", "≤ 6 µs", report.median(null, CONNECTION, "cpu_us"))
+    report.target(null, f"rate of {CONNECTION}, against tokio-xmpp's component", "≥ 3", report.ratio(null, CONNECTION, TOKIO, "per_second"))
+    report.target("echo prosody", f"CPU per round trip of {CONNECTION}", "≤ 6 µs", report.median("echo prosody", CONNECTION, "cpu_us"))
+
+
+def libraries(options: Options, programs: Programs, report: Report) -> None:
+    """libappxmpp from C and Go beside libstrophe."""
+    del options, programs
+    report.note("libraries: there is nothing to measure yet")
+
+
+__all__ = ["ROOT", "echo", "libraries", "send"]

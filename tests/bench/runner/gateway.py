@@ -1,0 +1,274 @@
+"""The gateway section: ours, Prosody's mod_rest and the raw gateway, in front of one Prosody."""
+from __future__ import annotations
+
+import base64
+import http.client
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import mod_rest
+from .build import Programs
+from .measure import BODY, COMPONENTS, GATEWAY, LOAD, SINK, component
+from .options import Options
+from .proc import BenchError, Process, resident_mb
+from .report import Report
+from .servers import SECRET, Prosody, free_ports
+
+REST = "rest.localhost"
+RAW, MOD_REST, OURS = "raw gateway", "mod_rest", "appxmpp gateway"
+POST_COUNTS = {1: 15_000, 4: 20_000, 16: 25_000}
+ECHO_COUNTS = {1: 3_000, 16: 10_000, 256: 15_000}
+FORMS = ("xml", "appengine")
+WAITING = 10_000
+
+CONFIG = """\
+[[app]]
+id = "gateway"
+backend = "component://{domain}@{server}"
+secret_file = "{folder}/secret"
+{callback}
+[http]
+listen = "{listen}"
+[store]
+url = "memory:"
+"""
+
+
+def basic(domain: str) -> str:
+    return "Basic " + base64.b64encode(f"{domain}:{SECRET}".encode()).decode()
+
+
+@dataclass
+class Running:
+    """A gateway that is up: where its HTTP and its XMPP address are, and the process whose CPU counts."""
+
+    http: str
+    domain: str
+    process: Process | None = None
+
+    def load(self, **settings: object) -> dict:
+        return {"BENCH_HTTP": self.http, "BENCH_HOST": self.domain, "BENCH_AUTH": basic(self.domain), "BENCH_BODY": BODY,
+                **{f"BENCH_{key.upper()}": value for key, value in settings.items()}}
+
+
+@contextmanager
+def raw(programs: Programs, prosody: Prosody, form: str, callback: str | None) -> Iterator[Running]:
+    settings = component(prosody.address, GATEWAY, form=form)
+    if callback:
+        settings["BENCH_CALLBACK"] = callback
+    with Process(RAW, [programs.c() / "rawgateway"], settings) as process:
+        port = process.expect("listening").split()[1]
+        process.expect("ready")
+        yield Running(f"127.0.0.1:{port}", GATEWAY, process)
+
+
+@contextmanager
+def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) -> Iterator[Running]:
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="appxmpp-bench-") as folder:
+        where = ""
+        if callback:
+            where = f'callback_url = "http://{callback}/stanzas"' if form == "xml" else f'url = "http://{callback}"'
+        secret, config = Path(folder) / "secret", Path(folder) / "gateway.toml"
+        secret.touch(mode=0o600)
+        secret.write_text(SECRET + "\n")
+        config.write_text(CONFIG.format(domain=GATEWAY, server=prosody.address, folder=folder, listen=f"127.0.0.1:{port}",
+                                        callback=where))
+        with Process(OURS, [programs.gateway(), "gateway", "--config", config]) as process:
+            wait_until_ready(port, process)
+            yield Running(f"127.0.0.1:{port}", GATEWAY, process)
+
+
+@contextmanager
+def module(prosody: Prosody) -> Iterator[Running]:
+    yield Running(f"127.0.0.1:{prosody.http_port}", REST)
+
+
+def wait_until_ready(port: int, process: Process, timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        if process.popen.poll() is not None:
+            process.expect("ready")  # says why it ended
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        if time.monotonic() > deadline:
+            raise BenchError(f"{process.name} is not ready after {timeout:.0f} s{process.last_words()}")
+        time.sleep(0.02)
+
+
+def cpu_of(running: Running, prosody: Prosody) -> tuple[float, float]:
+    return running.process.cpu() if running.process else 0.0, prosody.cpu()
+
+
+def costs(before: tuple[float, float], after: tuple[float, float], running: Running, count: int) -> dict[str, float]:
+    """mod_rest has no process of its own: only the server's time can be told."""
+    own, server = ((b - a) / count * 1e6 for a, b in zip(before, after, strict=True))
+    return {"cpu_us": own, "server_cpu_us": server} if running.process else {"server_cpu_us": server}
+
+
+def post(programs: Programs, prosody: Prosody, running: Running, connections: int, count: int) -> dict[str, float]:
+    """POST /rest of messages to a sink; the rate is that of messages which arrived: a 202 alone proves nothing."""
+    to = f"user@{SINK}"
+    with (Process("the sink", [programs.c() / "drive", "connect", "sink"], component(prosody.address, SINK, count=count)) as sink,
+          Process("the HTTP load", [programs.c() / "httpload", "post"],
+                  running.load(to=to, count=count, connections=connections)) as load):
+        sink.expect("ready")
+        load.expect("ready")
+        before = cpu_of(running, prosody)
+        load.go()
+        result, arrived = load.result(), sink.result()
+        after = cpu_of(running, prosody)
+        return {"per_second": count / (arrived["last"] - result["first"]), "p50_us": result["p50_us"],
+                **costs(before, after, running, count)}
+
+
+def webhook_echo(programs: Programs, prosody: Prosody, running: Running, outstanding: int, count: int) -> dict[str, float]:
+    """Users write to the gateway's address, the app behind the webhook replies."""
+    with Process("the users", [programs.c() / "drive", "connect", "echo"],
+                 component(prosody.address, LOAD, to=f"bot@{running.domain}", count=count, window=outstanding)) as users:
+        users.expect("ready")
+        before = cpu_of(running, prosody)
+        users.go()
+        result = users.result()
+        after = cpu_of(running, prosody)
+        return {"per_second": result["rate"], "p50_us": result["p50_us"], **costs(before, after, running, count)}
+
+
+def webhook(programs: Programs, form: str) -> tuple[Process, str]:
+    """The app behind the webhook, and its address."""
+    process = Process("the webhook", [programs.c() / "webhook", form],
+                      {"BENCH_REST_HOST": GATEWAY, "BENCH_REST_AUTH": basic(GATEWAY)})
+    return process, "127.0.0.1:" + process.expect("listening").split()[1]
+
+
+@contextmanager
+def with_webhook(programs: Programs, start, prosody: Prosody, form: str) -> Iterator[Running]:
+    app, address = webhook(programs, form)
+    with app, start(programs, prosody, form, address) as running:
+        if form == "appengine":
+            app.tell(f"rest {running.http}")
+        app.expect("ready")
+        yield running
+
+
+class Gateways:
+    """Which gateways can be measured here."""
+
+    def __init__(self, programs: Programs, report: Report, prosody: Prosody, has_mod_rest: bool):
+        self.programs, self.prosody = programs, prosody
+        self.starters = {RAW: raw}
+        self.has_mod_rest = has_mod_rest
+        try:
+            programs.gateway()
+            self.starters[OURS] = ours
+        except BenchError as error:
+            report.note(str(error))
+
+    def posting(self) -> Iterator[tuple[str, object]]:
+        for name, start in self.starters.items():
+            yield name, start(self.programs, self.prosody, "xml", None)
+        if self.has_mod_rest:
+            yield MOD_REST, module(self.prosody)
+
+    def echoing(self, form: str) -> Iterator[tuple[str, object]]:
+        for name, start in self.starters.items():
+            yield name, with_webhook(self.programs, start, self.prosody, form)
+        if self.has_mod_rest and form == "xml":
+            yield MOD_REST, module(self.prosody)
+
+
+def round_of(options: Options, report: Report, section: str, gateways, count: int, measurement) -> None:
+    for name, gateway in gateways:
+        own_count = options.count(count // 3 if name == MOD_REST else count)
+        try:
+            with gateway as running:
+                found = measurement(running, own_count)
+        except BenchError as error:
+            report.note(f"{section}: {name}: {error}")
+            continue
+        report.add(section, name, **found)
+        print(f"  {section}: {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:,.1f}" for k, v in found.items()), flush=True)
+
+
+def memory(options: Options, programs: Programs, report: Report, prosody: Prosody) -> None:
+    """Ours alone: idle, and with many requests waiting for an answer that does not come."""
+    silent = component(prosody.address, SINK, iq="ignore", count=1)
+    with (ours(programs, prosody, "xml", None) as running,
+          Process("the silent contact", [programs.c() / "drive", "connect", "sink"], silent) as contact):
+        contact.expect("ready")
+        report.add("memory", OURS, idle_mb=resident_mb(running.process.pid))
+        with Process("the waiting clients", [programs.c() / "httpload", "hold"],
+                     running.load(to=f"user@{SINK}", connections=WAITING)) as clients:
+            clients.expect("held")
+            wait_until_read(running.process)
+            report.add("memory", OURS, waiting_mb=resident_mb(running.process.pid))
+    del options
+
+
+def wait_until_read(process: Process, quiet: float = 0.3) -> None:
+    """Until the gateway has nothing to do any more: its CPU clock stands still."""
+    last = -1.0
+    while process.cpu() - last > 0.002:
+        last = process.cpu()
+        time.sleep(quiet)
+
+
+def run(options: Options, programs: Programs, report: Report) -> None:
+    with ExitStack() as stack:
+        app, callback = webhook(programs, "xml")
+        stack.enter_context(app)
+        plugins, callbacks = None, None
+        try:
+            plugins = mod_rest.plugin_folder(options.mod_rest, options.out)
+            callbacks = {REST: f"http://{callback}/stanzas"}
+        except BenchError as error:
+            report.note(str(error))
+        prosody = stack.enter_context(Prosody(COMPONENTS, plugins=plugins, rest_callbacks=callbacks))
+        gateways = Gateways(programs, report, prosody, callbacks is not None)
+        for number in range(options.rounds):
+            print(f"  round {number + 1} of {options.rounds}", flush=True)
+            for connections, count in POST_COUNTS.items():
+                round_of(options, report, f"POST /rest, {connections} connections", gateways.posting(), count,
+                         lambda running, n, c=connections: post(programs, prosody, running, c, n))
+            for form in FORMS:
+                for outstanding, count in ECHO_COUNTS.items():
+                    round_of(options, report, f"webhook echo ({form}), {outstanding} outstanding", gateways.echoing(form), count,
+                             lambda running, n, w=outstanding: webhook_echo(programs, prosody, running, w, n))
+        if OURS in gateways.starters:
+            memory(options, programs, report, prosody)
+    judge(report)
+
+
+def judge(report: Report) -> None:
+    for connections in POST_COUNTS:
+        section = f"POST /rest, {connections} connections"
+        report.target(section, "rate against the raw gateway", "≥ 0.9", report.ratio(section, OURS, RAW, "per_second"))
+        report.target(section, "rate against mod_rest", "≥ 3.3", report.ratio(section, OURS, MOD_REST, "per_second"))
+        report.target(section, "CPU per POST", "≤ 25 µs", report.median(section, OURS, "cpu_us"))
+    for form in FORMS:
+        for outstanding in ECHO_COUNTS:
+            section = f"webhook echo ({form}), {outstanding} outstanding"
+            if outstanding == 1:
+                ours_p50, raw_p50 = (report.median(section, name, "p50_us") for name in (OURS, RAW))
+                gap = ours_p50 - raw_p50 if ours_p50 is not None and raw_p50 is not None else None
+                report.target(section, "p50 above the raw gateway's", "≤ 150 µs", gap)
+                continue
+            # mod_rest has no App Engine form: both of ours are held against the one it has.
+            rates = [report.median(s, n, "per_second")
+                     for s, n in ((section, OURS), (f"webhook echo (xml), {outstanding} outstanding", MOD_REST))]
+            report.target(section, "rate against the raw gateway", "≥ 0.9", report.ratio(section, OURS, RAW, "per_second"))
+            report.target(section, "rate against mod_rest", "≥ 3", rates[0] / rates[1] if all(rates) else None)
+            report.target(section, "CPU per round trip", "≤ 50 µs", report.median(section, OURS, "cpu_us"))
+    report.target("memory", "resident when idle", "≤ 20 MB", report.median("memory", OURS, "idle_mb"))
+    report.target("memory", f"resident with {WAITING:,} waiting iq requests", "≤ 60 MB", report.median("memory", OURS, "waiting_mb"))
