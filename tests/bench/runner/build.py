@@ -1,11 +1,12 @@
 """Builds the programs of the benchmark, each kind once and only when a section asks for it."""
+
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
 import sys
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 from .options import ROOT
@@ -19,7 +20,9 @@ def shell(argv: list, *, cwd: Path = ROOT, what: str, env: dict | None = None) -
     print(f"  building {what} …", flush=True)
     argv = [str(a) for a in argv]
     try:
-        done = subprocess.run(argv, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         raise BenchError(f"{what} cannot be built: {argv[0]} is not installed") from None
     if done.returncode != 0:
@@ -34,44 +37,52 @@ class Programs:
         self.out = out
         out.mkdir(parents=True, exist_ok=True)
 
-    @cache
+    @cached_property
     def c(self) -> Path:
         """Null server, raw writer, raw gateway and load drivers."""
         shell(["make", "-s", "-C", BENCH / "c", f"OUT={self.out / 'bin'}"], what="the C programs")
         return self.out / "bin"
 
-    @cache
+    @cached_property
     def strophe(self) -> Path:
         shell(["make", "-s", "-C", BENCH / "c", f"OUT={self.out / 'bin'}", "strophe"], what="the libstrophe peer")
         return self.out / "bin"
 
-    @cache
+    @cached_property
     def tokio(self) -> Path:
         """tokio-xmpp peers: minutes of compiling the first time."""
         target = self.out / "peers"
-        shell(["cargo", "build", "--release", "--locked", "--target-dir", target], cwd=BENCH / "peers",
-              what="the tokio-xmpp peers")
+        shell(
+            ["cargo", "build", "--release", "--locked", "--target-dir", target],
+            cwd=BENCH / "peers",
+            what="the tokio-xmpp peers",
+        )
         return target / "release"
 
-    @cache
+    @cached_property
     def ours(self) -> Path:
         """Our own library in Rust programs, by the workspace's release profile."""
         target = self.out / "ours"
-        shell(["cargo", "build", "--release", "--locked", "-p", "appxmpp-bench", "--target-dir", target],
-              what="the appxmpp programs")
+        shell(
+            ["cargo", "build", "--release", "--locked", "-p", "appxmpp-bench", "--target-dir", target],
+            what="the appxmpp programs",
+        )
         return target / "release"
 
-    @cache
+    @cached_property
     def gateway(self) -> Path:
         """The daemon, as it is shipped."""
         target = self.out / "ours"
-        shell(["cargo", "build", "--release", "--locked", "-p", "appxmpp-gateway", "--target-dir", target], what="the gateway")
+        shell(
+            ["cargo", "build", "--release", "--locked", "-p", "appxmpp-gateway", "--target-dir", target],
+            what="the gateway",
+        )
         program = target / "release" / "appxmpp"
         if not program.exists():
             raise BenchError("the gateway crate has no program `appxmpp` yet")
         return program
 
-    @cache
+    @cached_property
     def python(self) -> Path:
         """An interpreter with slixmpp."""
         venv = self.out / "venv"
@@ -79,18 +90,25 @@ class Programs:
         if not python.exists():
             shell([sys.executable, "-m", "venv", venv], what="a Python environment")
         if not list(venv.glob("lib/python*/site-packages/slixmpp")):
-            shell([python, "-m", "pip", "install", "-q", "-r", BENCH / "peers" / "python" / "requirements.txt"],
-                  what="the slixmpp peer")
+            shell(
+                [python, "-m", "pip", "install", "-q", "-r", BENCH / "peers" / "python" / "requirements.txt"],
+                what="the slixmpp peer",
+            )
         return python
 
-    @cache
+    @cached_property
     def appxmpp_python(self) -> Path:
         """The same interpreter with this tree's own wheel, optimised."""
-        python = self.python()
+        python = self.python
         wheels = self.out / "wheels"
         shutil.rmtree(wheels, ignore_errors=True)
-        shell([python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT / "python"],
-              what="the Python wheel", env={"CARGO_TARGET_DIR": str(self.out / "ours")})
-        shell([python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", *wheels.glob("*.whl")],
-              what="its installation")
+        shell(
+            [python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT / "python"],
+            what="the Python wheel",
+            env={"CARGO_TARGET_DIR": str(self.out / "ours")},
+        )
+        shell(
+            [python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", *wheels.glob("*.whl")],
+            what="its installation",
+        )
         return python

@@ -1,4 +1,5 @@
 """The benchmark: sections in order, a report at the end."""
+
 from __future__ import annotations
 
 import sys

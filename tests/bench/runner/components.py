@@ -1,4 +1,5 @@
 """Sections about component streams: sending, echoing, and the C and Go libraries."""
+
 from __future__ import annotations
 
 from . import measure
@@ -27,7 +28,9 @@ def gather(report: Report, makers: list) -> list[Subject]:
     return subjects
 
 
-def compare(options: Options, report: Report, section: str, subjects: list[Subject], servers: dict, measurement) -> None:
+def compare(
+    options: Options, report: Report, section: str, subjects: list[Subject], servers: dict, measurement
+) -> None:
     """Every subject once per round, one after the other, so that all see the same machine."""
     for number in range(options.rounds):
         for where, server in servers.items():
@@ -45,61 +48,96 @@ def compare(options: Options, report: Report, section: str, subjects: list[Subje
 
 def send(options: Options, programs: Programs, report: Report) -> None:
     """One way: messages to a sink, through Prosody and into the null server."""
-    drive = programs.c() / "drive"
+    drive = programs.c / "drive"
 
     def raw() -> list[Subject]:
         return [Subject(RAW_WRITER, [drive, "connect", "write"], 300_000)]
 
     def tokio() -> list[Subject]:
-        program = programs.tokio() / "tokio_send"
+        program = programs.tokio / "tokio_send"
         return [Subject(TOKIO, [program], 100_000, {"BENCH_FLUSH": "each"}), Subject(TOKIO_BATCHED, [program], 100_000)]
 
     def slixmpp() -> list[Subject]:
-        return [Subject(SLIXMPP, [programs.python(), PYTHON_PEERS / "slixmpp_send.py"], 20_000)]
+        return [Subject(SLIXMPP, [programs.python, PYTHON_PEERS / "slixmpp_send.py"], 20_000)]
 
     def ours() -> list[Subject]:
-        python, script = programs.appxmpp_python(), PYTHON_PEERS / "appxmpp_send.py"
-        return [Subject(ONE, [python, script], 50_000), Subject(MANY, [python, script], 200_000, {"BENCH_RECIPIENTS": 1000})]
+        python, script = programs.appxmpp_python, PYTHON_PEERS / "appxmpp_send.py"
+        return [
+            Subject(ONE, [python, script], 50_000),
+            Subject(MANY, [python, script], 200_000, {"BENCH_RECIPIENTS": 1000}),
+        ]
 
     subjects = gather(report, [raw, ours, tokio, slixmpp])
     with Prosody(COMPONENTS) as prosody:
-        compare(options, report, "send", subjects, {"prosody": prosody, "null": None},
-                lambda subject, server, count: measure.send(drive, subject, server, count=count))
+        compare(
+            options,
+            report,
+            "send",
+            subjects,
+            {"prosody": prosody, "null": None},
+            lambda subject, server, count: measure.send(drive, subject, server, count=count),
+        )
     through, into = "send prosody", "send null"
     report.target(through, "CPU of one xmpp.send_message call", "≤ 10 µs", report.median(through, ONE, "cpu_us"))
-    report.target(through, "CPU per recipient, 1,000 recipients a call", "≤ 2 µs", report.median(through, MANY, "cpu_us"))
+    report.target(
+        through, "CPU per recipient, 1,000 recipients a call", "≤ 2 µs", report.median(through, MANY, "cpu_us")
+    )
     for subject in (ONE, MANY):
-        report.target(through, f"rate of {subject}, against the raw writer", "≥ 0.95", report.ratio(through, subject, RAW_WRITER, "per_second"))
+        report.target(
+            through,
+            f"rate of {subject}, against the raw writer",
+            "≥ 0.95",
+            report.ratio(through, subject, RAW_WRITER, "per_second"),
+        )
     report.target(into, "CPU of one xmpp.send_message call", "≤ 10 µs", report.median(into, ONE, "cpu_us"))
     report.target(into, "CPU per recipient, 1,000 recipients a call", "≤ 2 µs", report.median(into, MANY, "cpu_us"))
 
 
 def echo(options: Options, programs: Programs, report: Report) -> None:
     """Round trips with 256 outstanding, against the null server and through Prosody."""
-    drive = programs.c() / "drive"
+    drive = programs.c / "drive"
 
     def raw() -> list[Subject]:
         return [Subject(RAW_ECHO, [drive, "connect", "reply"], 300_000)]
 
     def tokio() -> list[Subject]:
-        program = programs.tokio() / "tokio_echo"
+        program = programs.tokio / "tokio_echo"
         return [Subject(TOKIO, [program], 100_000), Subject(TOKIO_BATCHED, [program], 100_000, {"BENCH_FLUSH": "idle"})]
 
     def slixmpp() -> list[Subject]:
-        return [Subject(SLIXMPP, [programs.python(), PYTHON_PEERS / "slixmpp_echo.py"], 10_000)]
+        return [Subject(SLIXMPP, [programs.python, PYTHON_PEERS / "slixmpp_echo.py"], 10_000)]
 
     def ours() -> list[Subject]:
-        program = programs.ours() / "appxmpp-bench"
-        return [Subject(CONNECTION, [program, "echo-connection"], 100_000), Subject(APP, [program, "echo-app"], 100_000)]
+        program = programs.ours / "appxmpp-bench"
+        return [
+            Subject(CONNECTION, [program, "echo-connection"], 100_000),
+            Subject(APP, [program, "echo-app"], 100_000),
+        ]
 
     subjects = gather(report, [raw, ours, tokio, slixmpp])
     with Prosody(COMPONENTS) as prosody:
-        compare(options, report, "echo", subjects, {"null": None, "prosody": prosody},
-                lambda subject, server, count: measure.echo(drive, subject, server, count=count, window=256))
+        compare(
+            options,
+            report,
+            "echo",
+            subjects,
+            {"null": None, "prosody": prosody},
+            lambda subject, server, count: measure.echo(drive, subject, server, count=count, window=256),
+        )
     null = "echo null"
     report.target(null, f"CPU per round trip of {CONNECTION}", "≤ 6 µs", report.median(null, CONNECTION, "cpu_us"))
-    report.target(null, f"rate of {CONNECTION}, against tokio-xmpp's component", "≥ 3", report.ratio(null, CONNECTION, TOKIO, "per_second"))
-    report.target("echo prosody", f"CPU per round trip of {CONNECTION}", "≤ 6 µs", report.median("echo prosody", CONNECTION, "cpu_us"))
+    report.target(
+        null,
+        f"rate of {CONNECTION}, against tokio-xmpp's component",
+        "≥ 3",
+        report.ratio(null, CONNECTION, TOKIO, "per_second"),
+    )
+    report.target(
+        "echo prosody",
+        f"CPU per round trip of {CONNECTION}",
+        "≤ 6 µs",
+        report.median("echo prosody", CONNECTION, "cpu_us"),
+    )
 
 
 def libraries(options: Options, programs: Programs, report: Report) -> None:

@@ -1,4 +1,5 @@
 """The gateway section: ours, Prosody's mod_rest and the raw gateway, in front of one Prosody."""
+
 from __future__ import annotations
 
 import base64
@@ -51,8 +52,13 @@ class Running:
     process: Process | None = None
 
     def load(self, **settings: object) -> dict:
-        return {"BENCH_HTTP": self.http, "BENCH_HOST": self.domain, "BENCH_AUTH": basic(self.domain), "BENCH_BODY": BODY,
-                **{f"BENCH_{key.upper()}": value for key, value in settings.items()}}
+        return {
+            "BENCH_HTTP": self.http,
+            "BENCH_HOST": self.domain,
+            "BENCH_AUTH": basic(self.domain),
+            "BENCH_BODY": BODY,
+            **{f"BENCH_{key.upper()}": value for key, value in settings.items()},
+        }
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def raw(programs: Programs, prosody: Prosody, form: str, callback: str | None) -
     settings = component(prosody.address, GATEWAY, form=form)
     if callback:
         settings["BENCH_CALLBACK"] = callback
-    with Process(RAW, [programs.c() / "rawgateway"], settings) as process:
+    with Process(RAW, [programs.c / "rawgateway"], settings) as process:
         port = process.expect("listening").split()[1]
         process.expect("ready")
         yield Running(f"127.0.0.1:{port}", GATEWAY, process)
@@ -76,9 +82,12 @@ def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) 
         secret, config = Path(folder) / "secret", Path(folder) / "gateway.toml"
         secret.touch(mode=0o600)
         secret.write_text(SECRET + "\n")
-        config.write_text(CONFIG.format(domain=GATEWAY, server=prosody.address, folder=folder, listen=f"127.0.0.1:{port}",
-                                        callback=where))
-        with Process(OURS, [programs.gateway(), "gateway", "--config", config]) as process:
+        config.write_text(
+            CONFIG.format(
+                domain=GATEWAY, server=prosody.address, folder=folder, listen=f"127.0.0.1:{port}", callback=where
+            )
+        )
+        with Process(OURS, [programs.gateway, "gateway", "--config", config]) as process:
             wait_until_ready(port, process)
             yield Running(f"127.0.0.1:{port}", GATEWAY, process)
 
@@ -120,23 +129,38 @@ def costs(before: tuple[float, float], after: tuple[float, float], running: Runn
 def post(programs: Programs, prosody: Prosody, running: Running, connections: int, count: int) -> dict[str, float]:
     """POST /rest of messages to a sink; the rate is that of messages which arrived: a 202 alone proves nothing."""
     to = f"user@{SINK}"
-    with (Process("the sink", [programs.c() / "drive", "connect", "sink"], component(prosody.address, SINK, count=count)) as sink,
-          Process("the HTTP load", [programs.c() / "httpload", "post"],
-                  running.load(to=to, count=count, connections=connections)) as load):
+    with (
+        Process(
+            "the sink", [programs.c / "drive", "connect", "sink"], component(prosody.address, SINK, count=count)
+        ) as sink,
+        Process(
+            "the HTTP load",
+            [programs.c / "httpload", "post"],
+            running.load(to=to, count=count, connections=connections),
+        ) as load,
+    ):
         sink.expect("ready")
         load.expect("ready")
         before = cpu_of(running, prosody)
         load.go()
         result, arrived = load.result(), sink.result()
         after = cpu_of(running, prosody)
-        return {"per_second": count / (arrived["last"] - result["first"]), "p50_us": result["p50_us"],
-                **costs(before, after, running, count)}
+        return {
+            "per_second": count / (arrived["last"] - result["first"]),
+            "p50_us": result["p50_us"],
+            **costs(before, after, running, count),
+        }
 
 
-def webhook_echo(programs: Programs, prosody: Prosody, running: Running, outstanding: int, count: int) -> dict[str, float]:
+def webhook_echo(
+    programs: Programs, prosody: Prosody, running: Running, outstanding: int, count: int
+) -> dict[str, float]:
     """Users write to the gateway's address, the app behind the webhook replies."""
-    with Process("the users", [programs.c() / "drive", "connect", "echo"],
-                 component(prosody.address, LOAD, to=f"bot@{running.domain}", count=count, window=outstanding)) as users:
+    with Process(
+        "the users",
+        [programs.c / "drive", "connect", "echo"],
+        component(prosody.address, LOAD, to=f"bot@{running.domain}", count=count, window=outstanding),
+    ) as users:
         users.expect("ready")
         before = cpu_of(running, prosody)
         users.go()
@@ -147,8 +171,9 @@ def webhook_echo(programs: Programs, prosody: Prosody, running: Running, outstan
 
 def webhook(programs: Programs, form: str) -> tuple[Process, str]:
     """The app behind the webhook, and its address."""
-    process = Process("the webhook", [programs.c() / "webhook", form],
-                      {"BENCH_REST_HOST": GATEWAY, "BENCH_REST_AUTH": basic(GATEWAY)})
+    process = Process(
+        "the webhook", [programs.c / "webhook", form], {"BENCH_REST_HOST": GATEWAY, "BENCH_REST_AUTH": basic(GATEWAY)}
+    )
     return process, "127.0.0.1:" + process.expect("listening").split()[1]
 
 
@@ -170,7 +195,7 @@ class Gateways:
         self.starters = {RAW: raw}
         self.has_mod_rest = has_mod_rest
         try:
-            programs.gateway()
+            print(f"  the gateway is {programs.gateway}", flush=True)
             self.starters[OURS] = ours
         except BenchError as error:
             report.note(str(error))
@@ -198,18 +223,26 @@ def round_of(options: Options, report: Report, section: str, gateways, count: in
             report.note(f"{section}: {name}: {error}")
             continue
         report.add(section, name, **found)
-        print(f"  {section}: {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:,.1f}" for k, v in found.items()), flush=True)
+        print(
+            f"  {section}: {name}: " + ", ".join(f"{k.replace('_', ' ')} {v:,.1f}" for k, v in found.items()),
+            flush=True,
+        )
 
 
 def memory(options: Options, programs: Programs, report: Report, prosody: Prosody) -> None:
     """Ours alone: idle, and with many requests waiting for an answer that does not come."""
     silent = component(prosody.address, SINK, iq="ignore", count=1)
-    with (ours(programs, prosody, "xml", None) as running,
-          Process("the silent contact", [programs.c() / "drive", "connect", "sink"], silent) as contact):
+    with (
+        ours(programs, prosody, "xml", None) as running,
+        Process("the silent contact", [programs.c / "drive", "connect", "sink"], silent) as contact,
+    ):
         contact.expect("ready")
         report.add("memory", OURS, idle_mb=resident_mb(running.process.pid))
-        with Process("the waiting clients", [programs.c() / "httpload", "hold"],
-                     running.load(to=f"user@{SINK}", connections=WAITING)) as clients:
+        with Process(
+            "the waiting clients",
+            [programs.c / "httpload", "hold"],
+            running.load(to=f"user@{SINK}", connections=WAITING),
+        ) as clients:
             clients.expect("held")
             wait_until_read(running.process)
             report.add("memory", OURS, waiting_mb=resident_mb(running.process.pid))
@@ -239,12 +272,24 @@ def run(options: Options, programs: Programs, report: Report) -> None:
         for number in range(options.rounds):
             print(f"  round {number + 1} of {options.rounds}", flush=True)
             for connections, count in POST_COUNTS.items():
-                round_of(options, report, f"POST /rest, {connections} connections", gateways.posting(), count,
-                         lambda running, n, c=connections: post(programs, prosody, running, c, n))
+                round_of(
+                    options,
+                    report,
+                    f"POST /rest, {connections} connections",
+                    gateways.posting(),
+                    count,
+                    lambda running, n, c=connections: post(programs, prosody, running, c, n),
+                )
             for form in FORMS:
                 for outstanding, count in ECHO_COUNTS.items():
-                    round_of(options, report, f"webhook echo ({form}), {outstanding} outstanding", gateways.echoing(form), count,
-                             lambda running, n, w=outstanding: webhook_echo(programs, prosody, running, w, n))
+                    round_of(
+                        options,
+                        report,
+                        f"webhook echo ({form}), {outstanding} outstanding",
+                        gateways.echoing(form),
+                        count,
+                        lambda running, n, w=outstanding: webhook_echo(programs, prosody, running, w, n),
+                    )
         if OURS in gateways.starters:
             memory(options, programs, report, prosody)
     judge(report)
@@ -265,10 +310,19 @@ def judge(report: Report) -> None:
                 report.target(section, "p50 above the raw gateway's", "≤ 150 µs", gap)
                 continue
             # mod_rest has no App Engine form: both of ours are held against the one it has.
-            rates = [report.median(s, n, "per_second")
-                     for s, n in ((section, OURS), (f"webhook echo (xml), {outstanding} outstanding", MOD_REST))]
-            report.target(section, "rate against the raw gateway", "≥ 0.9", report.ratio(section, OURS, RAW, "per_second"))
+            rates = [
+                report.median(s, n, "per_second")
+                for s, n in ((section, OURS), (f"webhook echo (xml), {outstanding} outstanding", MOD_REST))
+            ]
+            report.target(
+                section, "rate against the raw gateway", "≥ 0.9", report.ratio(section, OURS, RAW, "per_second")
+            )
             report.target(section, "rate against mod_rest", "≥ 3", rates[0] / rates[1] if all(rates) else None)
             report.target(section, "CPU per round trip", "≤ 50 µs", report.median(section, OURS, "cpu_us"))
     report.target("memory", "resident when idle", "≤ 20 MB", report.median("memory", OURS, "idle_mb"))
-    report.target("memory", f"resident with {WAITING:,} waiting iq requests", "≤ 60 MB", report.median("memory", OURS, "waiting_mb"))
+    report.target(
+        "memory",
+        f"resident with {WAITING:,} waiting iq requests",
+        "≤ 60 MB",
+        report.median("memory", OURS, "waiting_mb"),
+    )

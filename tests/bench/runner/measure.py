@@ -1,4 +1,5 @@
 """The two measurements every stack goes through: echoing to a driver, and sending to a sink."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -26,17 +27,32 @@ class Subject:
 
 
 def component(server: str, domain: str, **settings: object) -> dict:
-    return {"BENCH_SERVER": server, "BENCH_DOMAIN": domain, "BENCH_SECRET": SECRET, "BENCH_BODY": BODY,
-            **{f"BENCH_{key.upper()}": value for key, value in settings.items()}}
+    return {
+        "BENCH_SERVER": server,
+        "BENCH_DOMAIN": domain,
+        "BENCH_SECRET": SECRET,
+        "BENCH_BODY": BODY,
+        **{f"BENCH_{key.upper()}": value for key, value in settings.items()},
+    }
 
 
 @contextmanager
-def meet(subject: Subject, driver_argv: list, server: Prosody | None, subject_domain: str, driver_domain: str,
-         subject_settings: dict, driver_settings: dict) -> Iterator[tuple[Process, Process]]:
+def meet(
+    subject: Subject,
+    driver_argv: list,
+    server: Prosody | None,
+    subject_domain: str,
+    driver_domain: str,
+    subject_settings: dict,
+    driver_settings: dict,
+) -> Iterator[tuple[Process, Process]]:
     """Starts a subject and a driver on both ends of a server, or of one stream where there is no server."""
     address = server.address if server else ""
-    with Process("the driver", [*driver_argv[:1], "connect" if server else "listen", *driver_argv[1:]],
-                 component(address, driver_domain, **driver_settings)) as driver:
+    with Process(
+        "the driver",
+        [*driver_argv[:1], "connect" if server else "listen", *driver_argv[1:]],
+        component(address, driver_domain, **driver_settings),
+    ) as driver:
         if server:
             driver.expect("ready")
         else:
@@ -51,8 +67,9 @@ def meet(subject: Subject, driver_argv: list, server: Prosody | None, subject_do
 
 def echo(drive: Path, subject: Subject, server: Prosody | None, *, count: int, window: int) -> dict[str, float]:
     """Round trips per second, CPU per round trip of the subject, latency."""
-    with meet(subject, [drive, "echo"], server, ECHO, LOAD, {},
-              {"to": f"bot@{ECHO}", "count": count, "window": window}) as (process, driver):
+    with meet(
+        subject, [drive, "echo"], server, ECHO, LOAD, {}, {"to": f"bot@{ECHO}", "count": count, "window": window}
+    ) as (process, driver):
         before, server_before = process.cpu(), server.cpu() if server else 0.0
         driver.go()
         result = driver.result()
@@ -64,9 +81,16 @@ def echo(drive: Path, subject: Subject, server: Prosody | None, *, count: int, w
 
 
 def send(drive: Path, subject: Subject, server: Prosody | None, *, count: int) -> dict[str, float]:
-    """Messages per second as the sink sees them, CPU per message of the sender, from the first call to the last byte."""
-    with meet(subject, [drive, "sink"], server, "bot.localhost" if not server else ECHO, SINK,
-              {"to": f"user@{SINK}", "count": count}, {"count": count}) as (process, driver):
+    """Messages per second as the sink sees them, CPU per message of the sender, first call to last byte."""
+    with meet(
+        subject,
+        [drive, "sink"],
+        server,
+        "bot.localhost" if not server else ECHO,
+        SINK,
+        {"to": f"user@{SINK}", "count": count},
+        {"count": count},
+    ) as (process, driver):
         before, server_before = process.cpu(), server.cpu() if server else 0.0
         process.go()
         result = driver.result()

@@ -1,4 +1,5 @@
 """Prosody's mod_rest: installed, or taken out of Debian's newer prosody-modules package without installing it."""
+
 from __future__ import annotations
 
 import subprocess
@@ -7,7 +8,11 @@ from pathlib import Path
 from .build import shell
 from .proc import BenchError
 
-INSTALLED = [Path("/usr/lib/prosody/modules"), Path("/usr/share/prosody-modules"), Path("/usr/local/lib/prosody/modules")]
+INSTALLED = [
+    Path("/usr/lib/prosody/modules"),
+    Path("/usr/share/prosody-modules"),
+    Path("/usr/local/lib/prosody/modules"),
+]
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITE = "sid"  # Debian 12 has no mod_rest, and the one of 2025 cannot serve a component
 
@@ -45,10 +50,23 @@ def unpack(target: Path) -> None:
         (apt / folder).mkdir(parents=True, exist_ok=True)
     sources = apt / "sources.list"
     sources.write_text(debian_source())
-    options = ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null",
-               "-o", f"Dir::State::lists={apt / 'lists'}", "-o", f"Dir::Cache={apt / 'cache'}",
-               "-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none"]
-    what = "Debian's newer prosody-modules (no mod_rest otherwise; MOD_REST=FOLDER names one, MOD_REST=no leaves it out)"
+    options = [
+        "-o",
+        f"Dir::Etc::sourcelist={sources}",
+        "-o",
+        "Dir::Etc::sourceparts=/dev/null",
+        "-o",
+        f"Dir::State::lists={apt / 'lists'}",
+        "-o",
+        f"Dir::Cache={apt / 'cache'}",
+        "-o",
+        "APT::Sandbox::User=root",
+        "-o",
+        "Acquire::Languages=none",
+    ]
+    what = (
+        "Debian's newer prosody-modules (no mod_rest otherwise; MOD_REST=FOLDER names one, MOD_REST=no leaves it out)"
+    )
     shell(["apt-get", *options, "update"], what=f"the package list for {what}")
     shell(["apt-get", *options, "download", f"prosody-modules/{SUITE}"], cwd=apt, what=what)
     target.mkdir(exist_ok=True)
@@ -60,8 +78,12 @@ def unpack(target: Path) -> None:
 def debian_source() -> str:
     """One line for sources.list: the configured Debian mirror, with the newer suite."""
     try:
-        listed = subprocess.run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"],
-                                capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise BenchError("there is no apt here to fetch mod_rest with: MOD_REST=FOLDER names one") from error
     signed = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
@@ -69,5 +91,7 @@ def debian_source() -> str:
         origin, uri = line.split("|", 1)
         if origin == "Debian" and "security" not in uri:
             return f"deb {signed}{uri} {SUITE} main\n"
-    raise BenchError("apt knows no Debian mirror here (apt-get update), so mod_rest cannot be fetched: "
-                     "MOD_REST=FOLDER names one, MOD_REST=no leaves it out")
+    raise BenchError(
+        "apt knows no Debian mirror here (apt-get update), so mod_rest cannot be fetched: "
+        "MOD_REST=FOLDER names one, MOD_REST=no leaves it out"
+    )

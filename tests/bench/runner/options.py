@@ -1,4 +1,5 @@
 """What the caller may choose: NAME=VALUE words, as `make bench ONLY=send ROUNDS=3` passes them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ class Options:
     out: Path = field(default=ROOT / "build" / "bench", metadata={"help": "folder of programs and results"})
     mod_rest: str = field(
         default="auto",
-        metadata={"help": "Prosody's mod_rest: `auto` (installed, else out of Debian's newer package), a module folder, or `no`"},
+        metadata={"help": "mod_rest: `auto` (installed, else from Debian's newer package), its folder, or `no`"},
     )
     peers: str = field(default="all", metadata={"help": "peers to measure, by comma (all), e.g. `raw,tokio-xmpp`"})
 

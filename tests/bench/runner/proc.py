@@ -1,6 +1,8 @@
 """Processes of a run: started, spoken to by lines, measured from outside, always ended."""
+
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -39,8 +41,15 @@ class Process:
         self.name = name
         env = {**os.environ, **{key: str(value) for key, value in (settings or {}).items()}}
         self.popen = subprocess.Popen(
-            [str(a) for a in argv], env=env, cwd=cwd, text=True, bufsize=1,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            [str(a) for a in argv],
+            env=env,
+            cwd=cwd,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str] = []
@@ -113,10 +122,8 @@ class Process:
                 self.popen.kill()
                 self.popen.wait()
         for pipe in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
-            try:
+            with contextlib.suppress(OSError):
                 pipe.close()
-            except OSError:
-                pass
 
     def __enter__(self) -> Process:
         return self

@@ -1,4 +1,5 @@
 """Measurements and verdicts: collected while sections run, printed as tables, kept as JSON."""
+
 from __future__ import annotations
 
 import json
@@ -89,7 +90,8 @@ class Report:
         print(table(("section", "subject", *(q.replace("_", " ") for q in quantities)), rows))
         print("\nTargets")
         rows = [
-            (v.section, v.target, v.bound, "–" if v.measured is None else f"{v.measured:.3g}", v.verdict) for v in self.verdicts
+            (v.section, v.target, v.bound, "-" if v.measured is None else f"{v.measured:.3g}", v.verdict)
+            for v in self.verdicts
         ]
         print(table(("section", "target", "bound", "measured", "verdict"), rows))
         for note in self.notes:
@@ -110,22 +112,38 @@ class Report:
 
 def shown(series: Series | None) -> str:
     if series is None:
-        return "–"
+        return "-"
     if series.quantity != "per_second":
         return f"{series.median:,.2f}"
     low, high = min(series.values), max(series.values)
-    return f"{series.median:,.0f} ({low:,.0f} – {high:,.0f})"
+    return f"{series.median:,.0f} ({low:,.0f} - {high:,.0f})"
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
 
 def machine() -> dict:
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {"cpu": model, "cores": os.cpu_count(), "load": os.getloadavg(), "kernel": platform.release(), "commit": commit.stdout.strip()}
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "kernel": platform.release(),
+        "commit": commit.stdout.strip(),
+    }

@@ -1,4 +1,5 @@
 """A Prosody of the benchmark's own: loopback, random ports, own folder and user, stopped at the end."""
+
 from __future__ import annotations
 
 import os
@@ -58,15 +59,21 @@ class Prosody:
     `rest_callbacks` names mod_rest components and where each posts its stanzas.
     """
 
-    def __init__(self, components: list[str], *, plugins: Path | None = None, rest_callbacks: dict[str, str] | None = None):
+    def __init__(
+        self, components: list[str], *, plugins: Path | None = None, rest_callbacks: dict[str, str] | None = None
+    ):
         program = shutil.which("prosody")
         if not program:
             raise BenchError("prosody is not installed: apt-get install prosody")
         self.folder = Path(tempfile.mkdtemp(prefix="appxmpp-bench-"))
         component_port, self.http_port = free_ports(2)
         self.address = f"127.0.0.1:{component_port}"
-        config = CONFIG.format(folder=self.folder, component_port=component_port, http_port=self.http_port,
-                               plugins=f'"{plugins}"' if plugins else "")
+        config = CONFIG.format(
+            folder=self.folder,
+            component_port=component_port,
+            http_port=self.http_port,
+            plugins=f'"{plugins}"' if plugins else "",
+        )
         for name in components:
             config += f'\nComponent "{name}"\n\tcomponent_secret = "{SECRET}"\n'
         for name, url in (rest_callbacks or {}).items():
@@ -74,8 +81,13 @@ class Prosody:
         (self.folder / "data").mkdir()
         (self.folder / "prosody.cfg.lua").write_text(config)
         argv = [program, "--config", str(self.folder / "prosody.cfg.lua"), "-F"]
-        self.popen = subprocess.Popen(self._unprivileged() + argv, env={**os.environ, "HOME": str(self.folder)},
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.popen = subprocess.Popen(
+            self._unprivileged() + argv,
+            env={**os.environ, "HOME": str(self.folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         try:
             wait_for_port(component_port, lambda: self.popen.poll() is None)
         except BaseException:
@@ -89,7 +101,9 @@ class Prosody:
         try:
             user = pwd.getpwnam("prosody")
         except KeyError:
-            raise BenchError("there is no user `prosody`: Debian's package makes one, or run this as an ordinary user") from None
+            raise BenchError(
+                "there is no user `prosody`: Debian's package makes one, or run this as an ordinary user"
+            ) from None
         for path in [self.folder, *self.folder.rglob("*")]:
             os.chown(path, user.pw_uid, user.pw_gid)
         return ["setpriv", "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]

@@ -1,4 +1,5 @@
 """Echo with slixmpp's ComponentXMPP."""
+
 from slixmpp_peer import Peer, run, say
 
 

@@ -1,4 +1,5 @@
 """What the slixmpp peers share."""
+
 import os
 import sys
 

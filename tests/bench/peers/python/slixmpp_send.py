@@ -1,4 +1,5 @@
 """Sends messages with slixmpp's ComponentXMPP, as its users do: make_message and send, one by one."""
+
 import asyncio
 import sys
 
