@@ -43,6 +43,15 @@
 
 
 
+// A message (RFC 6121 §5).
+#define APPXMPP_MESSAGE 1
+
+// A presence stanza (RFC 6121 §4).
+#define APPXMPP_PRESENCE 2
+
+// An iq (RFC 6120 §8.2.3).
+#define APPXMPP_IQ 3
+
 // The major version of the header; a different one is a different interface.
 #define APPXMPP_VERSION_MAJOR 0
 
@@ -105,6 +114,9 @@ typedef struct appxmpp_error appxmpp_error;
 
 // An address, `localpart@domainpart/resourcepart` (RFC 7622), valid and prepared.
 typedef struct appxmpp_jid appxmpp_jid;
+
+// A message, presence stanza or iq in the namespace `jabber:client`.
+typedef struct appxmpp_stanza appxmpp_stanza;
 
 // Text borrowed from a handle: `len` bytes of UTF-8 at `data`, then a NUL byte.
 typedef struct {
@@ -175,6 +187,72 @@ int32_t appxmpp_jid_compare(const appxmpp_jid *a, const appxmpp_jid *b);
 
 // Frees an address; NULL is allowed.
 void appxmpp_jid_free(appxmpp_jid *jid);
+
+// Starts a stanza of `kind` (`APPXMPP_MESSAGE`, `APPXMPP_PRESENCE` or `APPXMPP_IQ`) without
+// attributes and children; `out` receives a new handle.
+//
+// Fails with `APPXMPP_INVALID_ARGUMENT`.
+appxmpp_result appxmpp_stanza_new(int32_t kind, appxmpp_stanza **out, appxmpp_error **error);
+
+// Parses one stanza; `out` receives a new handle. Without a namespace declaration, the stanza is
+// taken to be in `jabber:client`; one in `jabber:component:accept` becomes one in `jabber:client`.
+//
+// Fails with `APPXMPP_INVALID_XML` for what is not well-formed, is forbidden in XMPP (RFC 6120
+// §11.1) or is no stanza, and with `APPXMPP_TOO_LARGE`.
+appxmpp_result appxmpp_stanza_parse(const char *xml,
+                                    size_t len,
+                                    appxmpp_stanza **out,
+                                    appxmpp_error **error);
+
+// `APPXMPP_MESSAGE`, `APPXMPP_PRESENCE` or `APPXMPP_IQ`; 0 if `stanza` is NULL.
+int32_t appxmpp_stanza_kind(const appxmpp_stanza *stanza);
+
+// The value of the attribute `name` (`from`, `to`, `id`, `type`, `xml:lang`, …); empty if it is not
+// there. Lives until the stanza is changed or freed.
+appxmpp_str appxmpp_stanza_attribute(const appxmpp_stanza *stanza,
+                                     const char *name,
+                                     size_t name_len);
+
+// Sets the attribute `name` to `value`, or removes it if `value` is NULL.
+//
+// Fails with `APPXMPP_INVALID_XML` for what is not the name of an attribute or holds characters that
+// XML cannot carry.
+appxmpp_result appxmpp_stanza_set_attribute(appxmpp_stanza *stanza,
+                                            const char *name,
+                                            size_t name_len,
+                                            const char *value,
+                                            size_t value_len,
+                                            appxmpp_error **error);
+
+// The text of the first `<body/>`; empty if there is none. Lives until the stanza is changed or
+// freed.
+appxmpp_str appxmpp_stanza_body(const appxmpp_stanza *stanza);
+
+// Adds a `<body/>` with `text` inside, escaped.
+//
+// Fails with `APPXMPP_INVALID_XML` for characters that XML cannot carry, and `APPXMPP_TOO_LARGE`.
+appxmpp_result appxmpp_stanza_add_body(appxmpp_stanza *stanza,
+                                       const char *text,
+                                       size_t len,
+                                       appxmpp_error **error);
+
+// Adds children written as XML; elements without a namespace are in `jabber:client`.
+//
+// Fails with `APPXMPP_INVALID_XML` for anything but well-formed siblings, and `APPXMPP_TOO_LARGE`.
+appxmpp_result appxmpp_stanza_add_xml(appxmpp_stanza *stanza,
+                                      const char *xml,
+                                      size_t len,
+                                      appxmpp_error **error);
+
+// The children as XML, without the stanza around them; elements without a namespace are in
+// `jabber:client`. Lives until the stanza is changed or freed.
+appxmpp_str appxmpp_stanza_children_xml(const appxmpp_stanza *stanza);
+
+// The stanza as XML that can be parsed alone. Lives until the stanza is changed or freed.
+appxmpp_str appxmpp_stanza_xml(const appxmpp_stanza *stanza);
+
+// Frees a stanza; NULL is allowed.
+void appxmpp_stanza_free(appxmpp_stanza *stanza);
 
 // The version of the library, such as "0.1.0"; lives for ever.
 const char *appxmpp_version(void);

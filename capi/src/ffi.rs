@@ -37,6 +37,11 @@ impl Kept {
         Self(bytes.into_boxed_slice())
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        // Made from a str, so never the default.
+        std::str::from_utf8(&self.0[..self.0.len() - 1]).unwrap_or_default()
+    }
+
     pub(crate) fn lend(&self) -> appxmpp_str {
         appxmpp_str { data: self.0.as_ptr().cast(), len: self.0.len() - 1 }
     }
@@ -73,6 +78,15 @@ pub(crate) fn guarded<T>(default: T, body: impl FnOnce() -> T) -> T {
 pub(crate) unsafe fn borrow<'a, T>(handle: *const T, name: &str) -> Result<&'a T, Failure> {
     // SAFETY: as this function's own contract.
     unsafe { handle.as_ref() }.ok_or_else(|| Failure::null(name))
+}
+
+/// The object behind a handle that the caller has alone.
+///
+/// # Safety
+/// As [`borrow`], and no other thread uses the handle.
+pub(crate) unsafe fn borrow_mut<'a, T>(handle: *mut T, name: &str) -> Result<&'a mut T, Failure> {
+    // SAFETY: as this function's own contract.
+    unsafe { handle.as_mut() }.ok_or_else(|| Failure::null(name))
 }
 
 /// Gives an object to the caller.

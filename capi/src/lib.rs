@@ -35,8 +35,10 @@
 mod error;
 mod ffi;
 mod jid;
+mod stanza;
 mod version;
 
 pub use error::*;
 pub use jid::*;
+pub use stanza::*;
 pub use version::*;

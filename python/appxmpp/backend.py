@@ -85,7 +85,7 @@ class Embedded(Backend):
             )
         app = _native.App(
             address,
-            secret=_secret(environ),
+            secret=secret(environ),
             app_id=application_id(environ) or None,
             inbound_services=None,
             state=environ.get("APPXMPP_STATE") or None,
@@ -144,22 +144,23 @@ def from_environment(environ=None):
     )
 
 
-def _secret(environ):
-    secret = environ.get("APPXMPP_SECRET")
+def secret(environ):
+    """What ``APPXMPP_SECRET`` or the file ``APPXMPP_SECRET_FILE`` holds, or None."""
+    given = environ.get("APPXMPP_SECRET")
     path = environ.get("APPXMPP_SECRET_FILE")
-    if secret or not path:
-        return secret or None
+    if given or not path:
+        return given or None
     try:
         with open(path) as file:
-            secret = file.read().strip()
+            given = file.read().strip()
     except (IOError, OSError, ValueError) as error:
         raise ConfigError(
             "APPXMPP_SECRET_FILE names %r, which cannot be read (%s); "
             "give a readable text file that holds the secret alone" % (path, error)
         )
-    if not secret:
+    if not given:
         raise ConfigError("APPXMPP_SECRET_FILE names %r, which is empty" % path)
-    return secret
+    return given
 
 
 class _Current(object):

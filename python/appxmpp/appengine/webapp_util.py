@@ -49,13 +49,4 @@ def run_wsgi_app(application):
 
 def run_bare_wsgi_app(application):
     """Runs `application` as a CGI script."""
-    runner(application)
-
-
-def _run_cgi(application):
     handlers.CGIHandler().run(application)
-
-
-# What runs an application. A server that imports a CGI script to serve it puts
-# its own function here, and is handed the application that the script runs.
-runner = _run_cgi

@@ -1,0 +1,43 @@
+from appxmpp.appengine.api import (
+    _PRESENCE_SHOW_MAPPING as _PRESENCE_SHOW_MAPPING,
+    _VALID_MESSAGE_TYPES as _VALID_MESSAGE_TYPES,
+    _VALID_PRESENCE_SHOWS as _VALID_PRESENCE_SHOWS,
+    _VALID_PRESENCE_TYPES as _VALID_PRESENCE_TYPES,
+    INVALID_JID as INVALID_JID,
+    MAX_STATUS_MESSAGE_SIZE as MAX_STATUS_MESSAGE_SIZE,
+    MESSAGE_TYPE_CHAT as MESSAGE_TYPE_CHAT,
+    MESSAGE_TYPE_ERROR as MESSAGE_TYPE_ERROR,
+    MESSAGE_TYPE_GROUPCHAT as MESSAGE_TYPE_GROUPCHAT,
+    MESSAGE_TYPE_HEADLINE as MESSAGE_TYPE_HEADLINE,
+    MESSAGE_TYPE_NONE as MESSAGE_TYPE_NONE,
+    MESSAGE_TYPE_NORMAL as MESSAGE_TYPE_NORMAL,
+    NO_ERROR as NO_ERROR,
+    OTHER_ERROR as OTHER_ERROR,
+    PRESENCE_SHOW_AWAY as PRESENCE_SHOW_AWAY,
+    PRESENCE_SHOW_CHAT as PRESENCE_SHOW_CHAT,
+    PRESENCE_SHOW_DND as PRESENCE_SHOW_DND,
+    PRESENCE_SHOW_NONE as PRESENCE_SHOW_NONE,
+    PRESENCE_SHOW_XA as PRESENCE_SHOW_XA,
+    PRESENCE_TYPE_AVAILABLE as PRESENCE_TYPE_AVAILABLE,
+    PRESENCE_TYPE_PROBE as PRESENCE_TYPE_PROBE,
+    PRESENCE_TYPE_UNAVAILABLE as PRESENCE_TYPE_UNAVAILABLE,
+    _to_str as _to_str,
+    get_presence as get_presence,
+    send_invite as send_invite,
+    send_message as send_message,
+    send_presence as send_presence,
+)
+from appxmpp.appengine.message import Message as Message
+from appxmpp.appengine.sdk import apiproxy_errors as apiproxy_errors, apiproxy_stub_map as apiproxy_stub_map
+from appxmpp.errors import (
+    Error as Error,
+    InvalidJidError as InvalidJidError,
+    InvalidMessageError as InvalidMessageError,
+    InvalidShowError as InvalidShowError,
+    InvalidStatusError as InvalidStatusError,
+    InvalidTypeError as InvalidTypeError,
+    InvalidXmlError as InvalidXmlError,
+    NoBodyError as NoBodyError,
+    NondefaultModuleError as NondefaultModuleError,
+)
+from google.appengine.api.xmpp import xmpp_service_pb as xmpp_service_pb

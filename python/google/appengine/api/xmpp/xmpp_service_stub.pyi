@@ -1,0 +1,3 @@
+from appxmpp.appengine.service_stub import XmppServiceStub
+
+__all__ = ["XmppServiceStub"]
