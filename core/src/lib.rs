@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod auth;
 pub mod error;
 pub mod jid;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod ns;
 pub mod service;
 pub mod stanza;
 pub mod store;
+pub mod stream;
 #[cfg(test)]
 mod vectors;
 pub mod xml;

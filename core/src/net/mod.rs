@@ -1,0 +1,30 @@
+//! A live connection: the driver that gives the [stream](crate::stream) a socket and a clock.
+//!
+//! [`Connection`] is the handle. It is opened once and stays: what breaks is made anew behind it.
+//! Everything that waits has an async form for tasks and a blocking one for threads.
+
+mod backend;
+mod backoff;
+mod config;
+mod connection;
+mod driver;
+mod inbound;
+mod outbound;
+pub mod runtime;
+mod socket;
+mod stats;
+mod wait;
+
+pub use backend::{Backend, COMPONENT_PORT, Endpoint};
+pub use backoff::Backoff;
+pub use config::{Bounds, ConnectionConfig};
+pub use connection::{Connection, Event, Request, Sending, Sent};
+pub use stats::Stats;
+pub use wait::{Waited, block_on, block_on_checked};
+
+pub use crate::auth::Secret;
+
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod tests;

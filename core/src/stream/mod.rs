@@ -1,0 +1,36 @@
+//! The XML stream as a state machine: no socket, no clock, no randomness.
+//!
+//! A driver owns one [`ComponentStream`] (or the other end, an [`AcceptStream`]), feeds it what
+//! arrives and the time, and carries out what it asks for:
+//!
+//! ```text
+//!   bytes in  ──▶ handle_input      poll_event    ──▶ ready, stanzas, acknowledgements, the end
+//!   time      ──▶ handle_timeout    poll_transmit ──▶ bytes out
+//!   stanzas   ──▶ send, close       poll_timeout  ──▶ when to call handle_timeout
+//! ```
+//!
+//! After any of the calls on the left: [`poll_event`](ComponentStream::poll_event) until there is
+//! none, then [`poll_transmit`](ComponentStream::poll_transmit) and
+//! [`poll_timeout`](ComponentStream::poll_timeout). A driver that cannot take more events stops
+//! polling them, and stops giving input as soon as there is a
+//! [backlog](ComponentStream::has_backlog): nothing is lost meanwhile, and the peer is not taken for
+//! dead. Times are durations since any
+//! moment the driver chose.
+
+mod component;
+mod error;
+mod iq;
+mod outgoing;
+mod probe;
+mod server;
+mod wire;
+
+pub use component::{ComponentConfig, ComponentStream, Event, Stats};
+pub use error::{Closed, StreamError};
+pub use iq::{IqKey, IqTracker, OwnAddress};
+pub use outgoing::Batch;
+pub use probe::{Barrier, Keepalive, Question};
+pub use server::{AcceptConfig, AcceptEvent, AcceptStream};
+
+#[cfg(test)]
+mod tests;
