@@ -56,6 +56,9 @@ test: setup ## everything that proves the product works; ends with a summary
 	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
 	echo "make test: all parts passed, $$(awk '{n += $$3} END {print n}' $(LOGS)/summary) tests in $$((SECONDS - started)) s"
 
+bench: $(STAMPS)/venv rust apt ## what things cost, on this machine (BENCH='--help' lists the parts)
+	$(BIN)/python tests/bench/run $(BENCH)
+
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'
 
@@ -81,7 +84,7 @@ test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabbe
 .PHONY: fmt lint check-fmt check-clippy check-pure check-ruff check-types check-licences check-docs
 fmt: rust $(STAMPS)/venv ## format the sources
 	$(CARGO) fmt --all
-	$(BIN)/ruff format --quiet tests
+	$(BIN)/ruff format --quiet tests python
 
 lint: check-clippy check-ruff ## clippy and ruff
 
@@ -100,14 +103,15 @@ check-pure: rust
 	$(CARGO) clippy --package appxmpp --no-default-features --quiet -- -D warnings -D clippy::disallowed-methods
 
 check-ruff: $(STAMPS)/venv
-	$(BIN)/ruff check tests $(wildcard python/appxmpp)
+	$(BIN)/ruff check tests python
+	$(BIN)/ruff format --check tests python
 
 # stubtest compares the stubs with what is installed, so it needs the wheel.
 check-types: $(STAMPS)/wheel
 	$(BIN)/mypy --strict tests/support
 	@if [ -f python/pyproject.toml ]; then set -x; \
-	  $(BIN)/mypy --config-file python/pyproject.toml --strict python/appxmpp; \
-	  $(BIN)/stubtest --concise appxmpp; fi
+	  (cd python && ../$(BIN)/mypy -p appxmpp -p google); \
+	  $(BIN)/stubtest --concise --mypy-config-file python/pyproject.toml appxmpp; fi
 
 check-licences: $(CARGO_DENY)
 	$(CARGO_DENY) --all-features check --hide-inclusion-graph licenses bans sources

@@ -45,6 +45,7 @@ class Bot:
         app: str | Path = "everything",
         *,
         domain: str = "myapp.localhost",
+        app_id: str = "myapp",
         secret: str | None = None,
         port: int | None = None,
         env: Mapping[str, str] | None = None,
@@ -53,7 +54,7 @@ class Bot:
     ) -> None:
         self.app = APPS / app
         self.domain = domain
-        self.jid = f"myapp@{domain}"
+        self.jid = f"{app_id}@{domain}"
         self.recorder = Recorder()
         self.http_port = folders.free_ports(1)[0]
         self._home = folders.folder("bot")
@@ -68,7 +69,8 @@ class Bot:
         }
         if server:
             told["APPXMPP_BACKEND"] = server.backend(domain, port)
-            told["APPXMPP_SECRET"] = server.components.get(domain, "") if secret is None else secret
+            if "APPXMPP_SECRET_FILE" not in (env or {}):
+                told["APPXMPP_SECRET"] = server.components.get(domain, "") if secret is None else secret
         self.environment = {**os.environ, **told, **(env or {})}
         self.process = self._start()
         if wait:

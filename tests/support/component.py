@@ -43,6 +43,10 @@ class EchoComponent:
         if message["type"] in ("chat", "normal") and message["body"]:
             self._component.send_message(message["from"], message["body"], mfrom=message["to"], mtype="chat")
 
+    def raw(self, xml: str) -> None:
+        """Writes it into the stream as it is."""
+        aio.call(self._component.send_raw, xml)
+
     def close(self) -> None:
         async def leave() -> None:
             await self._component.disconnect(wait=1.0)

@@ -23,9 +23,6 @@ class Ejabberd(Server):
         self._spool = self._subfolder("spool")
         cookie = self._write("spool/.erlang.cookie", "appxmpp-tests")
         cookie.chmod(0o400)
-        components = "".join(
-            f'      "{domain}": {{password: "{secret}"}}\n' for domain, secret in self.components.items()
-        )
         self._config = self._write(
             "ejabberd.yml",
             f"""
@@ -41,13 +38,8 @@ listen:
     shaper: none
     access: all
     starttls: true
-  - port: {self.component_port}
-    ip: "127.0.0.1"
-    module: ejabberd_service
-    access: all
-    shaper: none
-    hosts:
-{components}  - port: {self.http_port}
+{self._component_config or self._components()}
+  - port: {self.http_port}
     ip: "127.0.0.1"
     module: ejabberd_http
     request_handlers: {{/api: mod_http_api}}
@@ -67,6 +59,16 @@ modules:
   mod_roster: {{}}
 """,
         )
+
+    def _components(self) -> str:
+        hosts = "".join(f'      "{domain}": {{password: "{secret}"}}\n' for domain, secret in self.components.items())
+        return f"""  - port: {self.component_port}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    shaper: none
+    hosts:
+{hosts}"""
 
     def _launch(self) -> Process:
         found = glob.glob("/usr/lib/*/ejabberd-*/ebin/ejabberd.app")

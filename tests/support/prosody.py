@@ -16,7 +16,7 @@ class Prosody(Server):
 
     def _configure(self) -> None:
         data = self._subfolder("data")
-        components = "".join(
+        components = self._component_config or "".join(
             f'Component "{domain}"\n\tcomponent_secret = "{secret}"\n' for domain, secret in self.components.items()
         )
         self._config = self._write(
@@ -33,6 +33,7 @@ modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
+c2s_stanza_size_limit = 1048576
 
 VirtualHost "{self.domain}"
 	ssl = {{ key = "{self.certificate.key}", certificate = "{self.certificate.certificate}" }}

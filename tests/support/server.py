@@ -36,12 +36,14 @@ class Server(ABC):
     domain = "localhost"
     _numbers = itertools.count(1)
 
-    def __init__(self, components: Mapping[str, str] = COMPONENTS) -> None:
+    def __init__(self, components: Mapping[str, str] = COMPONENTS, component_config: str | None = None) -> None:
+        """`component_config` replaces what would be written for `components`; its port 5347 becomes ours."""
         self.components = dict(components)
         self.c2s_port, self.component_port, self.http_port, self.extra_port = folders.free_ports(4)
         self.folder = folders.folder(self.kind, self.user)
         self.log = self.folder / "server.log"
         self._process: Process | None = None
+        self._component_config = component_config and component_config.replace("5347", str(self.component_port))
         try:
             certificate_folder = self._subfolder("certs")
             self.certificate = certs.self_signed(certificate_folder)
