@@ -345,3 +345,6 @@ impl BodyReader {
         Some(Body::Unescaped(self.text.into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

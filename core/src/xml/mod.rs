@@ -16,6 +16,8 @@ mod scan;
 mod scope;
 pub mod strict;
 mod tag;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 pub use element::{Attr, Element, Node};

@@ -187,34 +187,36 @@ impl<'a> Reader<'a> {
         }
         loop {
             let start = self.position();
-            let token =
-                self.tokens.read_event().map_err(|error| self.token_error(start, &error))?;
+            // Only the kind and the span are of interest. Looking through a reference leaves the
+            // event where quick-xml wrote it.
+            let token = self.tokens.read_event();
             let range = start..self.position();
-            match token {
-                Token::Start(_) => return self.start(range, false).map(Some),
-                Token::Empty(_) => return self.start(range, true).map(Some),
-                Token::End(_) => return self.end(range).map(Some),
-                Token::Text(_) => {
+            match &token {
+                Ok(Token::Start(_)) => return self.start(range, false).map(Some),
+                Ok(Token::Empty(_)) => return self.start(range, true).map(Some),
+                Ok(Token::End(_)) => return self.end(range).map(Some),
+                Ok(Token::Text(_)) => {
                     if let Some(text) = self.text(range)? {
                         return Ok(Some(text));
                     }
                 }
-                Token::GeneralRef(_) => {
+                Ok(Token::GeneralRef(_)) => {
                     let name = &self.src[range.start + 1..range.end - 1];
                     let c = tag::check_reference(Some(name), range.start)?;
                     self.require_inside(range.start)?;
                     return Ok(Some(Event::Text(Text::Char(c))));
                 }
-                Token::CData(_) => {
+                Ok(Token::CData(_)) => {
                     self.require_inside(range.start)?;
                     let text = &self.src[range.start + 9..range.end - 3];
                     return Ok(Some(Event::Text(Text::Literal(text))));
                 }
-                Token::Comment(_) => return Err(restricted(start, "a comment")),
-                Token::DocType(_) => return Err(restricted(start, "a document type")),
-                Token::PI(_) => return Err(restricted(start, "a processing instruction")),
-                Token::Decl(_) => return Err(restricted(start, "an XML declaration")),
-                Token::Eof => return self.eof(),
+                Ok(Token::Comment(_)) => return Err(restricted(start, "a comment")),
+                Ok(Token::DocType(_)) => return Err(restricted(start, "a document type")),
+                Ok(Token::PI(_)) => return Err(restricted(start, "a processing instruction")),
+                Ok(Token::Decl(_)) => return Err(restricted(start, "an XML declaration")),
+                Ok(Token::Eof) => return self.eof(),
+                Err(error) => return Err(self.token_error(start, error)),
             }
         }
     }

@@ -68,7 +68,9 @@ impl<'a> RawAttribute<'a> {
     }
 
     pub(super) fn same_name(&self, other: &Self) -> bool {
-        self.name == other.name
+        // The prefixes seldom differ, the lengths of the local names often.
+        let (a, b) = (self.name.local, other.name.local);
+        a.len() == b.len() && a == b && self.name.prefix == other.name.prefix
     }
 }
 

@@ -101,7 +101,7 @@ impl Mutator {
         let end = (at + self.below(12)).min(out.len());
         match self.below(9) {
             0 => drop(out.drain(at..end)),
-            1 | 2 | 3 => self.splice(out, at..at, TOKENS),
+            1..=3 => self.splice(out, at..at, TOKENS),
             4 => self.splice(out, at..end, TOKENS),
             5 => {
                 let piece = out[at..end].to_vec();

@@ -10,8 +10,7 @@ pub(super) enum Verdict {
 }
 
 pub(super) fn parse(mut bytes: &[u8]) -> Verdict {
-    let mut options = Options::default();
-    options.max_token_length = bytes.len() + 1;
+    let options = Options { max_token_length: bytes.len() + 1, ..Options::default() };
     let mut parser = Parser::with_options(options);
     let mut open: Vec<Element> = Vec::new();
     let mut root = None;
