@@ -316,8 +316,7 @@ class SendLog(object):
     def MakeSyncCall(self, service, call, request, response):
         same("SendMessage", call, "call")
         self.observed.append(
-            "SEND from=%s body=%r to=%s"
-            % (request.from_jid(), request.body(), ",".join(request.jid_list()))
+            "SEND from=%s body=%r to=%s" % (request.from_jid(), request.body(), ",".join(request.jid_list()))
         )
         for _jid in request.jid_list():
             response.add_status(0)

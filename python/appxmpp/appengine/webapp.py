@@ -5,8 +5,7 @@ import os
 import sys
 import traceback
 
-_half_imported = "webapp2" in sys.modules and not hasattr(sys.modules["webapp2"], "abort")
-if _half_imported:
+if sys.modules.get("webapp2") and not hasattr(sys.modules["webapp2"], "abort"):
     # webapp2 looks for this module while it is being imported, and once more at its end.
     raise ImportError("webapp2 is still being imported")
 
