@@ -62,6 +62,9 @@ bench: $(STAMPS)/venv rust apt ## what things cost, on this machine (BENCH='--he
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'
 
+bench: rust ## what it costs, beside its peers and limits: tables, and JSON in build/bench (ONLY=send ROUNDS=3; tests/bench/README.md)
+	@$(PYTHON) tests/bench/run $(MAKEOVERRIDES)
+
 # cargo and pytest both end with "N passed".
 define count_tests
 awk '{for (i = 2; i <= NF; i++) if ($$i ~ /^passed[;,]?$$/) n += $$(i-1)} END {print n + 0}' $(1)

@@ -17,7 +17,7 @@ from .measure import BODY, COMPONENTS, GATEWAY, LOAD, SINK, component
 from .options import Options
 from .proc import BenchError, Process, resident_mb
 from .report import Report
-from .servers import SECRET, Prosody, free_ports
+from .servers import SECRET, Prosody, folders
 
 REST = "rest.localhost"
 RAW, MOD_REST, OURS = "raw gateway", "mod_rest", "appxmpp gateway"
@@ -74,7 +74,7 @@ def raw(programs: Programs, prosody: Prosody, form: str, callback: str | None) -
 
 @contextmanager
 def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) -> Iterator[Running]:
-    (port,) = free_ports(1)
+    (port,) = folders.free_ports(1)
     with tempfile.TemporaryDirectory(prefix="appxmpp-bench-") as folder:
         where = ""
         if callback:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,24 +23,24 @@ def plugin_folder(choice: str, out: Path) -> Path:
     if choice == "no":
         raise BenchError("mod_rest was left out (MOD_REST=no)")
     if choice != "auto":
-        return link_alone(Path(choice), out)
+        return copy_alone(Path(choice), out)
     for folder in INSTALLED:
         if (folder / "mod_rest").is_dir():
-            return link_alone(folder / "mod_rest", out)
+            return copy_alone(folder / "mod_rest", out)
     unpacked = out / "prosody-modules"
     if not list(unpacked.glob("**/mod_rest")):
         unpack(unpacked)
-    return link_alone(next(unpacked.glob("**/mod_rest")), out)
+    return copy_alone(next(unpacked.glob("**/mod_rest")), out)
 
 
-def link_alone(module: Path, out: Path) -> Path:
+def copy_alone(module: Path, out: Path) -> Path:
     if not (module / "mod_rest.lua").is_file():
         raise BenchError(f"MOD_REST={module} has no mod_rest.lua in it")
     folder = out / "plugins"
     folder.mkdir(exist_ok=True)
-    link = folder / "mod_rest"
-    link.unlink(missing_ok=True)
-    link.symlink_to(module.resolve())
+    if (folder / "mod_rest").resolve() != module.resolve():
+        shutil.rmtree(folder)
+        shutil.copytree(module, folder / "mod_rest")
     return folder
 
 
