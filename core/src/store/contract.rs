@@ -155,7 +155,9 @@ fn any_changes_leave_what_a_map_would_hold(fresh: &impl Fn() -> Open) {
                 let key = key("app@d", &format!("{name}@e"));
                 let (subscription, show) = (STATES[subscription], show.map(|i| Show::ALL[i]));
                 let change = if is_presence {
-                    expected.get_mut(&key).map(|state| state.available = show);
+                    if let Some(state) = expected.get_mut(&key) {
+                        state.available = show;
+                    }
                     present(&key, show)
                 } else if subscription == Subscription::None {
                     expected.remove(&key);

@@ -312,15 +312,15 @@ fn run_migrations(connection: &mut Connection, migrations: &[&str]) -> rusqlite:
             applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
         ) STRICT",
     )?;
-    let current: usize =
+    let current: u32 =
         transaction
             .query_row("SELECT coalesce(max(version), 0) FROM migration", [], |row| row.get(0))?;
-    for (version, sql) in (1..).zip(migrations).skip(current) {
+    for (version, sql) in (1_u32..).zip(migrations).skip(current as usize) {
         transaction.execute_batch(sql)?;
         transaction.execute("INSERT INTO migration (version) VALUES (?1)", [version])?;
     }
     transaction.commit()?;
-    Ok(current.max(migrations.len()))
+    Ok((current as usize).max(migrations.len()))
 }
 
 fn explain_shared(path: &Path, fault: Fault) -> Error {
@@ -362,3 +362,6 @@ fn sentence(path: &Path, error: &rusqlite::Error) -> String {
         _ => format!("the state store {path} failed ({error}); please report it"),
     }
 }
+
+#[cfg(test)]
+mod tests;
