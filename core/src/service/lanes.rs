@@ -136,3 +136,6 @@ impl Lanes {
         !self.ready.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

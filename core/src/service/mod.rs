@@ -281,3 +281,6 @@ impl From<ErrorKind> for ServiceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,15 +203,15 @@ impl Service {
 
     fn address_message(&self, call: &MessageCall<'_>, from: &Jid, tail: &str) -> Sending {
         let mut fixed = String::with_capacity(64);
-        fixed.push_str("<message from='");
+        fixed.push_str("<message from=\"");
         escape_attr(&mut fixed, from.as_str());
-        fixed.push('\'');
+        fixed.push('"');
         if !call.type_.is_empty() {
-            fixed.push_str(" type='");
+            fixed.push_str(" type=\"");
             fixed.push_str(call.type_);
-            fixed.push('\'');
+            fixed.push('"');
         }
-        fixed.push_str(" to='");
+        fixed.push_str(" to=\"");
 
         let shared = call.jids.len() > 1 && tail.len() > SHARED_BODY_BYTES;
         let per_stanza = fixed.len() + 96 + if shared { 0 } else { tail.len() };
@@ -226,9 +226,9 @@ impl Service {
             statuses.push(Status::NoError);
             out.push_str(&fixed);
             escape_attr(&mut out, to.as_str());
-            out.push_str("' id='");
+            out.push_str("\" id=\"");
             self.ids.write_next(&mut out);
-            out.push_str("'>");
+            out.push_str("\">");
             if !shared {
                 out.push_str(tail);
             }
