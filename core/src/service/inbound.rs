@@ -135,15 +135,13 @@ impl Service {
                 );
             }
         }
-        match verb {
-            SubscriptionVerb::Subscribe => self.counters.subscriptions_accepted.add(1),
-            // Whoever cancels the app's subscription sends no presence any more.
-            SubscriptionVerb::Unsubscribed => {
-                if self.book().set_unavailable(own, contact, None) {
-                    self.keep_presence(own, contact);
-                }
-            }
-            _ => {}
+        if verb == SubscriptionVerb::Subscribe {
+            self.counters.subscriptions_accepted.add(1);
+        }
+        // Whoever cancels the app's subscription sends no presence any more.
+        let cancelled = verb == SubscriptionVerb::Unsubscribed;
+        if cancelled && self.book().set_unavailable(own, contact, None) {
+            self.keep_presence(own, contact);
         }
     }
 
