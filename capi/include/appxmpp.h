@@ -52,6 +52,19 @@
 // An iq (RFC 6120 §8.2.3).
 #define APPXMPP_IQ 3
 
+// The server accepted the handshake: stanzas may be sent.
+#define APPXMPP_STREAM_READY 1
+
+// A stanza for the component.
+#define APPXMPP_STREAM_STANZA 2
+
+// A stanza was unacceptable and was left out; the stream goes on.
+#define APPXMPP_STREAM_SKIPPED 3
+
+// The stream has ended; it is the last event. What is left to transmit should be, then the
+// connection can be dropped.
+#define APPXMPP_STREAM_CLOSED 4
+
 // The major version of the header; a different one is a different interface.
 #define APPXMPP_VERSION_MAJOR 0
 
@@ -117,6 +130,17 @@ typedef struct appxmpp_jid appxmpp_jid;
 
 // A message, presence stanza or iq in the namespace `jabber:client`.
 typedef struct appxmpp_stanza appxmpp_stanza;
+
+// The state machine of one stream on one connection. Times are milliseconds of any clock that never
+// goes back.
+//
+// After each call that takes the time: transmit what `appxmpp_stream_poll_transmit` has, take events
+// until `appxmpp_stream_poll_event` has none, and call `appxmpp_stream_handle_timeout` no later than
+// `appxmpp_stream_poll_timeout` says.
+typedef struct appxmpp_stream appxmpp_stream;
+
+// What happened on a stream.
+typedef struct appxmpp_stream_event appxmpp_stream_event;
 
 // Text borrowed from a handle: `len` bytes of UTF-8 at `data`, then a NUL byte.
 typedef struct {
@@ -253,6 +277,73 @@ appxmpp_str appxmpp_stanza_xml(const appxmpp_stanza *stanza);
 
 // Frees a stanza; NULL is allowed.
 void appxmpp_stanza_free(appxmpp_stanza *stanza);
+
+// A stream of the component `domain` on a connection made at `now_ms`; `out` receives a new handle.
+// Our header is there to be transmitted. `id_prefix` begins the ids of the stream's own pings: pass
+// random letters that nobody else can guess.
+//
+// Fails with `APPXMPP_INVALID_JID` if `domain` is no domain.
+appxmpp_result appxmpp_stream_new(const char *domain,
+                                  size_t domain_len,
+                                  const char *secret,
+                                  size_t secret_len,
+                                  const char *id_prefix,
+                                  size_t id_prefix_len,
+                                  uint64_t now_ms,
+                                  appxmpp_stream **out,
+                                  appxmpp_error **error);
+
+// Takes `len` bytes as they were received; 0 means that the connection is at its end.
+appxmpp_result appxmpp_stream_handle_input(appxmpp_stream *stream,
+                                           uint64_t now_ms,
+                                           const char *bytes,
+                                           size_t len,
+                                           appxmpp_error **error);
+
+// Does what is due at `now_ms`.
+appxmpp_result appxmpp_stream_handle_timeout(appxmpp_stream *stream,
+                                             uint64_t now_ms,
+                                             appxmpp_error **error);
+
+// When `appxmpp_stream_handle_timeout` is to be called next, in milliseconds of the caller's clock;
+// `UINT64_MAX` for never.
+uint64_t appxmpp_stream_poll_timeout(const appxmpp_stream *stream);
+
+// Sends one stanza; its `from` must be an address of the component's domain.
+//
+// Fails with `APPXMPP_NOT_CONNECTED` unless the stream is ready, and with `APPXMPP_INVALID_SENDER`.
+appxmpp_result appxmpp_stream_send(appxmpp_stream *stream,
+                                   uint64_t now_ms,
+                                   const appxmpp_stanza *stanza,
+                                   appxmpp_error **error);
+
+// Closes the stream: the server is told, and has until `deadline_ms` to close its half.
+appxmpp_result appxmpp_stream_close(appxmpp_stream *stream,
+                                    uint64_t now_ms,
+                                    uint64_t deadline_ms,
+                                    appxmpp_error **error);
+
+// What is to be transmitted, all of it; empty if there is nothing. Lives until the next call with
+// `stream`. The caller must transmit it or drop the connection: it is given once.
+appxmpp_str appxmpp_stream_poll_transmit(appxmpp_stream *stream);
+
+// What happened next: a new handle, or NULL if there is nothing (more) until the next input.
+appxmpp_stream_event *appxmpp_stream_poll_event(appxmpp_stream *stream);
+
+// `APPXMPP_STREAM_READY`, `_STANZA`, `_SKIPPED` or `_CLOSED`; 0 if `event` is NULL.
+int32_t appxmpp_stream_event_kind(const appxmpp_stream_event *event);
+
+// The stanza of an `APPXMPP_STREAM_STANZA`, otherwise NULL. Lives as long as `event`.
+const appxmpp_stanza *appxmpp_stream_event_stanza(const appxmpp_stream_event *event);
+
+// Why a stanza was skipped or the stream closed; otherwise empty. Lives as long as `event`.
+appxmpp_str appxmpp_stream_event_text(const appxmpp_stream_event *event);
+
+// Frees an event; NULL is allowed.
+void appxmpp_stream_event_free(appxmpp_stream_event *event);
+
+// Frees a stream; NULL is allowed. Nothing is transmitted.
+void appxmpp_stream_free(appxmpp_stream *stream);
 
 // The version of the library, such as "0.1.0"; lives for ever.
 const char *appxmpp_version(void);

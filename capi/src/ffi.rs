@@ -147,17 +147,33 @@ pub(crate) unsafe fn optional_text<'a>(
     if data.is_null() {
         return Ok(None);
     }
-    let bytes = if len == APPXMPP_NUL {
-        // SAFETY: the caller says by the length that the string is NUL-terminated.
-        unsafe { CStr::from_ptr(data) }.to_bytes()
-    } else if len > isize::MAX as usize {
-        return Err(Failure::argument(format!("{name}: the length {len} is larger than memory")));
-    } else {
-        // SAFETY: the caller promises `len` readable bytes.
-        unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }
-    };
+    // SAFETY: as this function's own contract.
+    let bytes = unsafe { bytes(data, len, name) }?;
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Some(text)),
         Err(error) => Err(Failure::not_utf8(name, error.valid_up_to())),
     }
+}
+
+/// Bytes from the caller.
+///
+/// # Safety
+/// As [`text`].
+pub(crate) unsafe fn bytes<'a>(
+    data: *const c_char,
+    len: usize,
+    name: &str,
+) -> Result<&'a [u8], Failure> {
+    if data.is_null() {
+        return if len == 0 { Ok(&[]) } else { Err(Failure::null(name)) };
+    }
+    if len == APPXMPP_NUL {
+        // SAFETY: the caller says by the length that the string is NUL-terminated.
+        return Ok(unsafe { CStr::from_ptr(data) }.to_bytes());
+    }
+    if len > isize::MAX as usize {
+        return Err(Failure::argument(format!("{name}: the length {len} is larger than memory")));
+    }
+    // SAFETY: the caller promises `len` readable bytes.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
 }

@@ -36,9 +36,11 @@ mod error;
 mod ffi;
 mod jid;
 mod stanza;
+mod stream;
 mod version;
 
 pub use error::*;
 pub use jid::*;
 pub use stanza::*;
+pub use stream::*;
 pub use version::*;
