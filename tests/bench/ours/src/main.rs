@@ -1,0 +1,20 @@
+//! Our own library in the benchmark: `appxmpp-bench WHAT`, told the rest by `BENCH_*` variables.
+
+mod connection;
+mod settings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let what = std::env::args().nth(1).unwrap_or_default();
+    let done = match what.as_str() {
+        "echo-connection" => connection::echo(),
+        "send-connection" => connection::send(),
+        _ => Err("usage: appxmpp-bench echo-connection|send-connection".into()),
+    };
+    if let Err(error) = done {
+        eprintln!("appxmpp-bench {what}: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
