@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Service;
-use super::presence::Show;
 use super::roster::{Announce, SubscriptionVerb, react};
 use super::route::{self, Delivery, DropReason, InboundService, PresenceDetails, Routed, Rules};
 use crate::stanza::{Condition, PresenceType, Stanza, StanzaError, StanzaKind};
@@ -96,7 +95,7 @@ impl Service {
             }
             PresenceType::Probe => {
                 let told = self.book().get(&own, &contact).and_then(|entry| entry.told.cloned());
-                sends.extend(self.own_presence(&own, from.as_str(), told.as_ref()));
+                sends.push(self.own_presence(&own, from.as_str(), told.as_ref()));
                 self.counters.answered.add(1);
             }
             // Unavailable, or an error: whoever is asked has no presence to give.
@@ -127,13 +126,8 @@ impl Service {
         let told = self.book().get(own, contact).and_then(|entry| entry.told.cloned());
         match reaction.then {
             Announce::Nothing => {}
-            Announce::Current => sends.extend(self.own_presence(own, contact, told.as_ref())),
-            Announce::Unavailable => {
-                let from = self.own_resource(own);
-                sends.extend(
-                    from.map(|from| self.presence(&from, contact, "unavailable", Show::Normal, "")),
-                );
-            }
+            Announce::Current => sends.push(self.own_presence(own, contact, told.as_ref())),
+            Announce::Unavailable => sends.push(self.gone(own, contact)),
         }
         if verb == SubscriptionVerb::Subscribe {
             self.counters.subscriptions_accepted.add(1);

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Service;
-use super::presence::Show;
 use crate::store::{Change, Durability};
 
 /// How fast contacts are asked after connecting.
@@ -159,21 +158,16 @@ impl Service {
 
     fn announce(&self, cursor: usize, room: usize, sends: &mut Vec<Bytes>) -> Option<usize> {
         self.round(cursor, room, sends, |entry| {
-            if !entry.subscription.contact_is_subscribed() {
-                return None;
-            }
-            self.own_presence(entry.own, entry.contact, entry.told)
+            let told = || self.own_presence(entry.own, entry.contact, entry.told);
+            entry.subscription.contact_is_subscribed().then(told)
         })
     }
 
     fn farewell(&self, cursor: usize, room: usize, sends: &mut Vec<Bytes>) -> Option<usize> {
         self.round(cursor, room, sends, |entry| {
             let knows = entry.told.is_some_and(|told| told.unavailable);
-            if knows || !entry.subscription.contact_is_subscribed() {
-                return None;
-            }
-            let from = self.own_resource(entry.own)?;
-            Some(self.presence(&from, entry.contact, "unavailable", Show::Normal, ""))
+            let told = || self.gone(entry.own, entry.contact);
+            (!knows && entry.subscription.contact_is_subscribed()).then(told)
         })
     }
 

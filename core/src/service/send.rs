@@ -3,11 +3,10 @@
 //! Nothing here takes a lock for a message: an app that sends from many threads meets only atomic
 //! counters.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use super::Service;
+use super::address::DEFAULT_RESOURCE;
 use super::presence::{OwnPresence, Show};
 use super::roster::{Direction, SubscriptionVerb};
 use crate::error::{Error, ErrorKind, Result};
@@ -263,7 +262,7 @@ impl Service {
             self.book().set_told(from.bare(), to.bare(), told);
         }
         self.counters.presence_sent.add(1);
-        Ok(self.presence(&from, to.as_str(), call.type_, show, status))
+        Ok(self.presence(from.as_str(), to.as_str(), call.type_, show, status))
     }
 
     fn check_presence(&self, call: &PresenceCall<'_>, status: &str) -> Result<Show> {
@@ -325,13 +324,13 @@ impl Service {
     /// One presence stanza.
     pub(super) fn presence(
         &self,
-        from: &Jid,
+        from: &str,
         to: &str,
         type_: &str,
         show: Show,
         status: &str,
     ) -> Bytes {
-        let mut builder = StanzaBuilder::presence().from(from.as_str()).to(to).id(&self.ids.next());
+        let mut builder = StanzaBuilder::presence().from(from).to(to).id(&self.ids.next());
         if !type_.is_empty() {
             builder = builder.type_(type_);
         }
@@ -355,26 +354,26 @@ impl Service {
         builder.type_(type_).finish().into()
     }
 
-    /// What the app's presence for a contact is, as a stanza from `own` with the default resource.
-    pub(super) fn own_presence(
-        &self,
-        own: &str,
-        to: &str,
-        told: Option<&OwnPresence>,
-    ) -> Option<Bytes> {
-        let from = self.own_resource(own)?;
-        Some(match told {
+    /// The app's presence for a contact: available, unless it told the contact something else.
+    pub(super) fn own_presence(&self, own: &str, to: &str, told: Option<&OwnPresence>) -> Bytes {
+        let from = with_default_resource(own);
+        match told {
             None => self.presence(&from, to, "", Show::Normal, ""),
             Some(told) => {
                 let type_ = if told.unavailable { "unavailable" } else { "" };
                 self.presence(&from, to, type_, told.show, &told.status)
             }
-        })
+        }
     }
 
-    pub(super) fn own_resource(&self, own: &str) -> Option<Cow<'_, Jid>> {
-        self.addresses.sender(Some(own)).ok()
+    /// Tells a contact that one of the app's addresses is gone.
+    pub(super) fn gone(&self, own: &str, to: &str) -> Bytes {
+        self.presence(&with_default_resource(own), to, "unavailable", Show::Normal, "")
     }
+}
+
+fn with_default_resource(own: &str) -> String {
+    [own, "/", DEFAULT_RESOURCE].concat()
 }
 
 fn no_recipient() -> Error {
