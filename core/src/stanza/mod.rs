@@ -1,5 +1,17 @@
 //! Stanzas (RFC 6120 §8): what one says in its start tag, its bytes as they came, answers to it, and
 //! new ones.
+//!
+//! ```
+//! use appxmpp::ns;
+//! use appxmpp::stanza::{Form, Stanza, StanzaBuilder, present};
+//! use appxmpp::xml::{Limits, Scope};
+//!
+//! let xml = StanzaBuilder::message().from("a@b.example").type_("chat").body("1 < 2").finish();
+//! let stanza = Stanza::parse(xml.into(), &Scope::stream(ns::COMPONENT), &Limits::default())?;
+//! assert_eq!(stanza.body().as_deref(), Some("1 < 2"));
+//! assert!(present(&stanza, Form::Cli).contains("<cli:body>1 &lt; 2</cli:body>"));
+//! # Ok::<(), appxmpp::xml::XmlError>(())
+//! ```
 
 mod build;
 mod error;

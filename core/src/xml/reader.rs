@@ -462,6 +462,9 @@ impl<'a> Reader<'a> {
         if rest.starts_with("<?") || (rest.starts_with("<!") && !rest.starts_with("<![")) {
             return restricted(start, "a comment, document type or processing instruction");
         }
+        if rest.starts_with('&') {
+            return XmlError::malformed(start, "`&` does not start a reference; write `&amp;`");
+        }
         XmlError::malformed(start, error.to_string())
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ns;
+use crate::stanza::{Form, Stanza, present};
 use crate::vectors::{self, Case, same};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -135,6 +136,11 @@ fn depth_takes_no_stack() {
         assert_eq!(copy.to_xml().len(), xml.len() - "<a></a>".len() + "<a/>".len());
         assert!(format!("{copy:?}").len() > xml.len() - 10);
         drop((tree, copy));
+
+        let stanza =
+            Stanza::parse(xml.clone().into(), &Scope::default_ns(ns::CLIENT), &deep).unwrap();
+        assert_eq!(present(&stanza, Form::Cli).len(), xml.len() + DEPTH * 8 + 26);
+        assert_eq!(stanza.body(), None);
 
         let mut built = Element::new("a", "");
         for _ in 0..DEPTH {
@@ -281,7 +287,7 @@ proptest! {
         framer.push(b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>");
         for input in [&bytes[..], text.as_bytes()] {
             let _ = strict::check(input, &scope, &limits);
-            let _ = crate::stanza::Stanza::parse(Bytes::copy_from_slice(input), &scope, &limits);
+            let _ = Stanza::parse(Bytes::copy_from_slice(input), &scope, &limits);
             framer.push(input);
             while let Ok(Some(_)) = framer.next() {}
         }
