@@ -52,12 +52,9 @@ test: setup ## everything that proves the product works; ends with a summary
 	  if $(MAKE) --no-print-directory $$part 2>&1 | tee $(LOGS)/$$part.log; then verdict=ok; else verdict=FAILED; bad+=" $$part"; fi; \
 	  printf '%-14s %-6s %5d tests %4d s\n' "$$part" "$$verdict" "$$($(call count_tests,$(LOGS)/$$part.log))" "$$((SECONDS - from))" >> $(LOGS)/summary; \
 	done; \
-	printf '\n== summary\n'; cat $(LOGS)/summary; \
+	printf '\n== summary\n'; grep -ho 'NOT TESTED.*' $(LOGS)/*.log | sort | uniq -c || true; cat $(LOGS)/summary; \
 	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
 	echo "make test: all parts passed, $$(awk '{n += $$3} END {print n}' $(LOGS)/summary) tests in $$((SECONDS - started)) s"
-
-bench: $(STAMPS)/venv rust apt ## what things cost, on this machine (BENCH='--help' lists the parts)
-	$(BIN)/python tests/bench/run $(BENCH)
 
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'
@@ -81,6 +78,13 @@ test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST=
 
 test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabberd, with real clients
 	$(BIN)/python -m pytest tests/python -m servers $(PYTEST)
+
+.PHONY: fuzz
+fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (needs a nightly Rust)
+	@rustup toolchain list 2>/dev/null | grep -q ^nightly || { echo 'make fuzz: needs a nightly toolchain: rustup toolchain install nightly'; exit 1; }
+	@for target in $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs))); do \
+	  printf '\n== %s\n' $$target; \
+	  RUSTUP_TOOLCHAIN=nightly $< run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -timeout=10 -rss_limit_mb=2048; done
 
 ##### Parts of the check
 
@@ -124,10 +128,13 @@ check-docs: rust
 
 ##### What they stand on
 
-# A tool of `make check` alone, and minutes to build: looked for before it is made.
+# Tools of single targets, and a minute or two to build.
 CARGO_DENY_VERSION := 0.20.2
 build/tools/bin/cargo-deny: | rust
 	$(CARGO) install --quiet --debug --locked --root build/tools cargo-deny --version $(CARGO_DENY_VERSION)
+
+build/tools/bin/cargo-fuzz: | rust
+	$(CARGO) install --quiet --debug --locked --root build/tools cargo-fuzz --version 0.13.2
 
 .PHONY: setup rust apt venv wheel clean
 setup: rust apt $(STAMPS)/venv ## find or install what the tests need

@@ -66,7 +66,17 @@ def user(request: pytest.FixtureRequest) -> Iterator[Callable[..., User]]:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = (yield).get_result()
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _only_what_cannot_be_had(report)
     if report.failed and report.when in ("setup", "call"):
         for name, value in getattr(item, "funcargs", {}).items():
             if isinstance(value, Server | Bot):
                 report.sections.append((f"log of {name}", value.logs()))
+
+
+def _only_what_cannot_be_had(report: pytest.TestReport) -> None:
+    """A skipped test fails, unless it says NOT TESTED and why: for what `make` cannot install here."""
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith("NOT TESTED"):
+        report.outcome = "failed"
+        report.longrepr = f"a test may be skipped only for what cannot be installed (NOT TESTED ...), not for: {reason}"

@@ -95,7 +95,7 @@ class Bot:
 
     def wait_connected(self, timeout: float = PATIENCE) -> None:
         """Returns when it said that the server took it."""
-        self.process.wait_for_line(r"(?i)connected", timeout=timeout)
+        self.process.wait_for_line(r"(?<!not )\bconnected\b", timeout=timeout)
         until(self._serves, what="the app's own HTTP route")
 
     def _serves(self) -> bool:
