@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from . import components, gateway
+from . import components, contacts, gateway
 from .build import Programs
 from .options import Options, UsageError, parse, usage
 from .proc import BenchError
 from .report import Report
 
-SECTIONS = {"send": components.send, "echo": components.echo, "libraries": components.libraries, "gateway": gateway.run}
+SECTIONS = {
+    "send": components.send,
+    "echo": components.echo,
+    "libraries": components.libraries,
+    "contacts": contacts.run,
+    "gateway": gateway.run,
+}
 
 
 def run(options: Options) -> Report:

@@ -1,6 +1,7 @@
 //! Our own library in the benchmark: `appxmpp-bench WHAT`, told the rest by `BENCH_*` variables.
 
 mod connection;
+mod contacts;
 mod settings;
 
 use std::process::ExitCode;
@@ -10,7 +11,8 @@ fn main() -> ExitCode {
     let done = match what.as_str() {
         "echo-connection" => connection::echo(),
         "send-connection" => connection::send(),
-        _ => Err("usage: appxmpp-bench echo-connection|send-connection".into()),
+        "contacts" => contacts::run(),
+        _ => Err("usage: appxmpp-bench echo-connection|send-connection|contacts".into()),
     };
     if let Err(error) = done {
         eprintln!("appxmpp-bench {what}: {error}");
