@@ -90,29 +90,40 @@ impl Mutator {
     /// A mutation of one of `corpus`.
     pub fn input(&mut self, corpus: &[&str]) -> Vec<u8> {
         let mut out = self.pick(corpus).as_bytes().to_vec();
-        for _ in 0..1 + self.below(4) {
+        // Mostly one change: after several, little is left that anybody accepts.
+        for _ in 0..1 + self.below(2) * self.below(3) {
             self.mutate(&mut out, corpus);
         }
         out
     }
 
     fn mutate(&mut self, out: &mut Vec<u8>, corpus: &[&str]) {
-        let at = self.below(out.len() + 1);
+        let at = self.place(out);
         let end = (at + self.below(12)).min(out.len());
-        match self.below(9) {
+        match self.below(10) {
             0 => drop(out.drain(at..end)),
-            1..=3 => self.splice(out, at..at, TOKENS),
-            4 => self.splice(out, at..end, TOKENS),
-            5 => {
+            1..=4 => self.splice(out, at..at, TOKENS),
+            5 => self.splice(out, at..end, TOKENS),
+            6 => {
                 let piece = out[at..end].to_vec();
-                let to = self.below(out.len() + 1);
+                let to = self.place(out);
                 out.splice(to..to, piece);
             }
-            6 => self.splice(out, at..at, corpus),
-            7 if at < out.len() => out[at] = self.below(256) as u8,
-            _ if at < out.len() => out[at] ^= 1 << self.below(8),
+            7 => self.splice(out, at..at, corpus),
+            8 if at < out.len() => out[at] ^= 1 << self.below(7),
+            _ if at < out.len() && self.below(4) == 0 => out[at] = self.below(256) as u8,
+            _ if at < out.len() => out[at] = self.below(128) as u8,
             _ => out.truncate(at / 2),
         }
+    }
+
+    /// Anywhere, and as often where a tag, an attribute or a value begins or ends.
+    fn place(&mut self, bytes: &[u8]) -> usize {
+        let at = self.below(bytes.len() + 1);
+        if self.below(2) == 0 {
+            return at;
+        }
+        bytes[at..].iter().position(|byte| b"<> '\"".contains(byte)).map_or(at, |skip| at + skip)
     }
 
     fn splice(&mut self, out: &mut Vec<u8>, range: std::ops::Range<usize>, from: &[&str]) {
