@@ -89,7 +89,9 @@ struct Slot {
     /// Read from the store and not yet confirmed by the contact.
     restored: Option<Show>,
     /// The connection on which the contact was last heard.
-    epoch: u16,
+    heard: u8,
+    /// The contact was asked for its presence and has not answered.
+    asked: bool,
 }
 
 const VACANT: u32 = u32::MAX;
@@ -174,7 +176,7 @@ pub struct PresenceBook {
     hasher: RandomState,
     strangers: usize,
     max_strangers: usize,
-    epoch: u16,
+    epoch: u8,
 }
 
 impl PresenceBook {
@@ -248,10 +250,10 @@ impl PresenceBook {
         let epoch = self.epoch;
         let number = found.unwrap_or_else(|| self.find_or_insert(own, contact));
         self.change(number, |slot| {
-            let kept = slot.epoch == epoch;
+            // To a question each resource that is still there answers for itself: what was known
+            // before is void.
+            let kept = !slot.asked;
             let mut resources: Vec<Resource> = Vec::with_capacity(slot.resources.len() + 1);
-            // What was known from before the connection was cut is void: each resource that is
-            // still there answers for itself.
             resources.extend(slot.resources.iter().filter(|old| kept && old.name != name));
             if resources.len() >= MAX_RESOURCES {
                 let least = (0..resources.len()).min_by_key(|&i| resources[i].priority);
@@ -260,7 +262,8 @@ impl PresenceBook {
             resources.push(Resource { name, priority, show });
             slot.resources = resources.into();
             slot.restored = None;
-            slot.epoch = epoch;
+            slot.heard = epoch;
+            slot.asked = false;
         })
     }
 
@@ -273,15 +276,16 @@ impl PresenceBook {
         let name = resource.map(|resource| self.hasher.hash_one(resource));
         let epoch = self.epoch;
         self.change(number, |slot| {
-            let kept = slot.epoch == epoch && name.is_some();
+            let kept = !slot.asked && name.is_some();
             slot.resources = slot
                 .resources
                 .iter()
                 .filter(|old| kept && Some(old.name) != name)
                 .copied()
                 .collect();
-            slot.restored = None;
-            slot.epoch = epoch;
+            slot.restored = slot.restored.filter(|_| kept);
+            slot.heard = epoch;
+            slot.asked = false;
         })
     }
 
@@ -307,10 +311,18 @@ impl PresenceBook {
         }
     }
 
-    /// A new connection: what was known stays known until its contact is heard again, or found
-    /// silent by [`PresenceBook::expire`].
+    /// A new connection: what was known stays known until its contact answers, or is found silent
+    /// by [`PresenceBook::expire`].
     pub fn begin_epoch(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// A contact is asked for its presence: what it says next counts alone, and if it says nothing,
+    /// [`PresenceBook::expire`] takes it as gone.
+    pub fn ask(&mut self, own: &str, contact: &str) {
+        if let Some(number) = self.find(own, contact) {
+            self.slots[number as usize].asked = true;
+        }
     }
 
     /// The contact at `cursor` of a walk through the book, and where the next one is; `None` at the
@@ -322,8 +334,8 @@ impl PresenceBook {
         Some((self.entry((cursor + offset) as u32), cursor + offset + 1))
     }
 
-    /// Looks at up to `budget` slots from `cursor` on: contacts not heard on this connection become
-    /// unavailable and are handed over. Returns where to go on; `None` at the end.
+    /// Looks at up to `budget` slots from `cursor` on: contacts that did not answer, or were not
+    /// heard on this connection at all, become unavailable and are handed over. Returns where to go on; `None` at the end.
     pub fn expire(
         &mut self,
         cursor: usize,
@@ -333,7 +345,9 @@ impl PresenceBook {
         let end = self.slots.len().min(cursor.saturating_add(budget));
         for number in cursor..end {
             let slot = &self.slots[number];
-            if slot.own == VACANT || slot.epoch == self.epoch || slot.best().is_none() {
+            let silent = slot.asked || slot.heard != self.epoch;
+            let unconfirmed = slot.restored.is_some() && slot.resources.is_empty();
+            if slot.own == VACANT || slot.best().is_none() || !(silent || unconfirmed) {
                 continue;
             }
             let key =
@@ -342,6 +356,7 @@ impl PresenceBook {
             self.change(number as u32, |slot| {
                 slot.resources = Box::default();
                 slot.restored = None;
+                slot.asked = false;
             });
             expired(key, subscription);
         }
@@ -382,7 +397,8 @@ impl PresenceBook {
             own: self.owns.take(own),
             subscription: Subscription::None,
             restored: None,
-            epoch: self.epoch.wrapping_sub(1),
+            heard: self.epoch.wrapping_sub(1),
+            asked: false,
         };
         let hash = self.hash(slot.own, contact);
         let number = match self.free.pop() {

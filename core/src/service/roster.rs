@@ -138,6 +138,11 @@ impl Subscription {
         matches!(self, Self::To | Self::ToPendingIn | Self::Both)
     }
 
+    /// Whether the app asked for a subscription and waits for the answer.
+    pub fn app_asked(self) -> bool {
+        matches!(self, Self::NonePendingOut | Self::NonePendingOutIn | Self::FromPendingOut)
+    }
+
     /// The state with this stored number.
     pub fn from_number(number: i64) -> Option<Self> {
         STATES.get(usize::try_from(number).ok()?).copied()

@@ -18,11 +18,18 @@ pub struct Pace {
     /// How long after the last probe contacts that were available before, and have not been heard
     /// since, count as gone: their server vanished.
     pub patience: Duration,
+    /// How long after that available contacts are asked again: nobody tells when somebody's server
+    /// vanishes. Never, if `None`.
+    pub refresh: Option<Duration>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { probes_per_second: 1000, patience: Duration::from_secs(30) }
+        Self {
+            probes_per_second: 1000,
+            patience: Duration::from_secs(10),
+            refresh: Some(Duration::from_secs(6 * 60 * 60)),
+        }
     }
 }
 
@@ -33,11 +40,13 @@ const STEP: usize = 1024;
 /// How many contacts one step looks at, at most: most need nothing.
 const LOOK: usize = 16 * STEP;
 
+/// What follows the questions: silent contacts expire, and some time later all are asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expiry {
-    No,
-    At(Duration),
-    Walking(usize),
+enum Afterwards {
+    Nothing,
+    ExpireAt(Duration),
+    Expire(usize),
+    RefreshAt(Duration),
 }
 
 /// Where each round is.
@@ -48,7 +57,9 @@ pub(super) struct Rounds {
     probe: Option<usize>,
     /// When the next probe may go.
     probe_at: Duration,
-    expiry: Expiry,
+    /// Only contacts that are available are asked.
+    refreshing: bool,
+    afterwards: Afterwards,
     farewell: Option<usize>,
 }
 
@@ -59,7 +70,8 @@ impl Rounds {
             announce: None,
             probe: None,
             probe_at: Duration::ZERO,
-            expiry: Expiry::No,
+            refreshing: false,
+            afterwards: Afterwards::Nothing,
             farewell: None,
         }
     }
@@ -88,10 +100,10 @@ impl Rounds {
         if self.probe.is_some() {
             return Some(self.probe_at + BURST.saturating_sub(self.interval()));
         }
-        match self.expiry {
-            Expiry::No => None,
-            Expiry::At(time) => Some(time),
-            Expiry::Walking(_) => Some(Duration::ZERO),
+        match self.afterwards {
+            Afterwards::Nothing => None,
+            Afterwards::ExpireAt(time) | Afterwards::RefreshAt(time) => Some(time),
+            Afterwards::Expire(_) => Some(Duration::ZERO),
         }
     }
 }
@@ -140,20 +152,36 @@ impl Service {
         if let Some(cursor) = rounds.probe {
             let allowed = rounds.allowance(now).min(room - sends.len());
             let before = sends.len();
-            rounds.probe = self.probe(cursor, allowed, &mut sends);
+            rounds.probe = self.probe(cursor, allowed, rounds.refreshing, &mut sends);
             let sent = u32::try_from(sends.len() - before).unwrap_or(u32::MAX);
             let taken = rounds.interval().saturating_mul(sent);
             rounds.probe_at += taken;
             if rounds.probe.is_none() {
-                rounds.expiry = Expiry::At(now + rounds.pace.patience);
+                rounds.afterwards = Afterwards::ExpireAt(now + rounds.pace.patience);
             }
         }
-        rounds.expiry = match rounds.expiry {
-            Expiry::At(time) if time <= now => self.expire(0),
-            Expiry::Walking(cursor) => self.expire(cursor),
-            other => other,
-        };
+        self.go_on_afterwards(&mut rounds, now);
         sends
+    }
+
+    fn go_on_afterwards(&self, rounds: &mut Rounds, now: Duration) {
+        let expire_from = match rounds.afterwards {
+            Afterwards::ExpireAt(time) if time <= now => 0,
+            Afterwards::Expire(cursor) => cursor,
+            Afterwards::RefreshAt(time) if time <= now => {
+                rounds.afterwards = Afterwards::Nothing;
+                rounds.refreshing = true;
+                rounds.probe = Some(0);
+                rounds.probe_at = now;
+                return;
+            }
+            _ => return,
+        };
+        rounds.afterwards = match (self.expire(expire_from), rounds.pace.refresh) {
+            (Some(next), _) => Afterwards::Expire(next),
+            (None, Some(refresh)) => Afterwards::RefreshAt(now + refresh),
+            (None, None) => Afterwards::Nothing,
+        };
     }
 
     fn announce(&self, cursor: usize, room: usize, sends: &mut Vec<Bytes>) -> Option<usize> {
@@ -171,12 +199,30 @@ impl Service {
         })
     }
 
-    fn probe(&self, cursor: usize, room: usize, sends: &mut Vec<Bytes>) -> Option<usize> {
-        self.round(cursor, room, sends, |entry| {
-            let from = entry.own;
-            let probe = || self.bare_presence(from, entry.contact, "probe");
-            entry.subscription.app_is_subscribed().then(probe)
-        })
+    /// Asks contacts for their presence, and those that never answered a request for their
+    /// subscription once more (RFC 6121 §3.1.2).
+    fn probe(
+        &self,
+        cursor: usize,
+        room: usize,
+        refreshing: bool,
+        sends: &mut Vec<Bytes>,
+    ) -> Option<usize> {
+        let mut asked: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let next = self.round(cursor, room, sends, |entry| {
+            let state = entry.subscription;
+            if state.app_is_subscribed() && (!refreshing || entry.available.is_some()) {
+                asked.push((entry.own.into(), entry.contact.into()));
+                return Some(self.bare_presence(entry.own, entry.contact, "probe"));
+            }
+            let repeat = state.app_asked() && !refreshing;
+            repeat.then(|| self.bare_presence(entry.own, entry.contact, "subscribe"))
+        });
+        let mut book = self.book();
+        for (own, contact) in asked {
+            book.ask(&own, &contact);
+        }
+        next
     }
 
     /// Goes through contacts from `cursor` on until `room` stanzas are made. Returns where to go on.
@@ -185,7 +231,7 @@ impl Service {
         mut cursor: usize,
         room: usize,
         sends: &mut Vec<Bytes>,
-        stanza: impl Fn(&super::presence::Entry<'_>) -> Option<Bytes>,
+        mut stanza: impl FnMut(&super::presence::Entry<'_>) -> Option<Bytes>,
     ) -> Option<usize> {
         let book = self.book();
         let end = sends.len() + room;
@@ -200,7 +246,8 @@ impl Service {
         Some(cursor)
     }
 
-    fn expire(&self, cursor: usize) -> Expiry {
+    /// Takes silent contacts as gone. Returns where to go on.
+    fn expire(&self, cursor: usize) -> Option<usize> {
         let mut changes = Vec::new();
         let next = self.book().expire(cursor, LOOK, |key, subscription| {
             if subscription.app_is_subscribed() {
@@ -211,6 +258,6 @@ impl Service {
             // A fault is logged and counted; the book knows better than the store meanwhile.
             let _ = self.keep(changes, Durability::Soon);
         }
-        next.map_or(Expiry::No, Expiry::Walking)
+        next
     }
 }

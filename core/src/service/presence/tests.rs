@@ -65,6 +65,9 @@ fn what_a_store_kept_counts_until_the_contact_is_heard() {
     book.restore(&key("a@e"), state);
     book.begin_epoch();
     assert_eq!(book.available(OWN, "a@e"), Some(Show::Away));
+    // One resource went; whether it was the only one is not known before the contact is asked.
+    book.set_unavailable(OWN, "a@e", Some("q"));
+    assert_eq!(book.available(OWN, "a@e"), Some(Show::Away));
     book.set_available(OWN, "a@e", "r", 0, Show::Chat);
     assert_eq!(book.available(OWN, "a@e"), Some(Show::Chat));
     book.set_unavailable(OWN, "a@e", Some("r"));
@@ -73,14 +76,46 @@ fn what_a_store_kept_counts_until_the_contact_is_heard() {
 }
 
 #[test]
-fn resources_from_before_a_cut_are_void_once_the_contact_answers() {
+fn an_answer_voids_what_was_known_before_the_question() {
     let mut book = book();
     book.set_available(OWN, "a@e", "gone", 9, Show::Chat);
     book.set_available(OWN, "a@e", "here", 0, Show::Away);
+    book.set_available(OWN, "b@e", "gone", 0, Show::Chat);
     book.begin_epoch();
+    // Not asked yet: what it says comes on top.
+    book.set_available(OWN, "a@e", "here", 0, Show::ExtendedAway);
+    assert_eq!(book.available(OWN, "a@e"), Some(Show::Chat));
+    book.ask(OWN, "a@e");
+    book.ask(OWN, "b@e");
     assert_eq!(book.available(OWN, "a@e"), Some(Show::Chat));
     book.set_available(OWN, "a@e", "here", 0, Show::Away);
+    book.set_available(OWN, "a@e", "new", -1, Show::Normal);
     assert_eq!(book.available(OWN, "a@e"), Some(Show::Away));
+    book.set_unavailable(OWN, "a@e", Some("here"));
+    assert_eq!(book.available(OWN, "a@e"), Some(Show::Normal));
+    book.set_unavailable(OWN, "b@e", Some("other"));
+    assert_eq!(book.available(OWN, "b@e"), None);
+}
+
+fn expire(book: &mut PresenceBook) -> Vec<(Box<str>, Subscription)> {
+    let (mut expired, mut cursor) = (Vec::new(), Some(0));
+    while let Some(at) = cursor {
+        cursor = book.expire(at, 1, |key, state| expired.push((key.contact, state)));
+    }
+    expired.sort_by(|a, b| a.0.cmp(&b.0));
+    expired
+}
+
+#[test]
+fn who_was_heard_but_does_not_answer_is_gone() {
+    let mut book = book();
+    book.begin_epoch();
+    book.set_available(OWN, "a@e", "r", 0, Show::Normal);
+    book.set_available(OWN, "b@e", "r", 0, Show::Normal);
+    assert_eq!(expire(&mut book), []);
+    book.ask(OWN, "a@e");
+    assert_eq!(expire(&mut book), [("a@e".into(), Subscription::None)]);
+    assert_eq!(book.available(OWN, "b@e"), Some(Show::Normal));
 }
 
 #[test]
@@ -93,13 +128,9 @@ fn the_silent_expire_and_the_heard_stay() {
     book.set_available(OWN, "stranger@e", "r", 0, Show::Normal);
     book.begin_epoch();
     book.set_available(OWN, "heard@e", "r", 0, Show::Normal);
-    book.set_unavailable(OWN, "said-no@e", Some("r"));
+    book.set_unavailable(OWN, "said-no@e", None);
 
-    let (mut expired, mut cursor) = (Vec::new(), Some(0));
-    while let Some(at) = cursor {
-        cursor = book.expire(at, 1, |key, state| expired.push((key.contact, state)));
-    }
-    expired.sort_by(|a, b| a.0.cmp(&b.0));
+    let expired = expire(&mut book);
     let expected =
         [("silent@e".into(), Subscription::To), ("stranger@e".into(), Subscription::None)];
     assert_eq!(expired, expected);

@@ -4,6 +4,9 @@ use super::*;
 use crate::store::contract;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Contacts are asked after connecting, and not again.
+const ONCE: Pace =
+    Pace { probes_per_second: 1000, patience: Duration::from_secs(30), refresh: None };
 
 /// A service with a contact in each of these states, as after a restart.
 fn with_contacts(states: &[(&str, Subscription)], pace: Pace) -> (Arc<MemoryStore>, Service) {
@@ -43,11 +46,12 @@ fn subscribers_are_told_and_subscriptions_are_asked() {
         ("from", Subscription::From),
         ("both", Subscription::Both),
     ];
-    let (_, service) = with_contacts(&states, Pace::default());
+    let (_, service) = with_contacts(&states, ONCE);
     assert_eq!(service.poll_timeout(), None);
     service.handle_ready(SECOND);
     let expected = [
         format!("<presence from=\"{APP}\" to=\"both@e.example\" type=\"probe\"/>"),
+        format!("<presence from=\"{APP}\" to=\"out@e.example\" type=\"subscribe\"/>"),
         format!("<presence from=\"{APP}\" to=\"to@e.example\" type=\"probe\"/>"),
         format!("<presence from=\"{APP}/bot\" to=\"both@e.example\"/>"),
         format!("<presence from=\"{APP}/bot\" to=\"from@e.example\"/>"),
@@ -58,7 +62,7 @@ fn subscribers_are_told_and_subscriptions_are_asked() {
 #[test]
 fn a_contact_that_was_told_something_else_is_told_it_again() {
     let states = [("a", Subscription::From), ("b", Subscription::From)];
-    let (_, service) = with_contacts(&states, Pace::default());
+    let (_, service) = with_contacts(&states, ONCE);
     let call =
         PresenceCall { jid: "a@e.example", type_: "", show: "away", status: None, from: None };
     service.send_presence(&call).unwrap();
@@ -88,7 +92,7 @@ fn borrowed(states: &[(String, Subscription)]) -> Vec<(&str, Subscription)> {
 
 #[test]
 fn probes_keep_their_pace_and_presence_goes_as_fast_as_there_is_room() {
-    let pace = Pace { probes_per_second: 100, ..Pace::default() };
+    let pace = Pace { probes_per_second: 100, ..ONCE };
     let (_, service) = with_contacts(&borrowed(&many(1000)), pace);
     service.handle_ready(SECOND);
     let steps = run(&service, SECOND, 300);
@@ -110,7 +114,7 @@ fn probes_keep_their_pace_and_presence_goes_as_fast_as_there_is_room() {
 
 #[test]
 fn nothing_is_made_without_room() {
-    let (_, service) = with_contacts(&borrowed(&many(10)), Pace::default());
+    let (_, service) = with_contacts(&borrowed(&many(10)), ONCE);
     service.handle_ready(SECOND);
     assert!(service.handle_timeout(SECOND, 0).is_empty());
     assert_eq!(all(&run(&service, SECOND, 1)).len(), 20);
@@ -118,7 +122,7 @@ fn nothing_is_made_without_room() {
 
 #[test]
 fn silent_contacts_expire_and_the_store_is_told() {
-    let pace = Pace { patience: SECOND * 30, ..Pace::default() };
+    let pace = Pace { patience: SECOND * 30, ..ONCE };
     let states = [("silent", Subscription::Both), ("heard", Subscription::Both)];
     let (disk, service) = with_contacts(&states, pace);
     let silent = |service: &Service| available(service, "silent@e.example");
@@ -143,7 +147,7 @@ fn silent_contacts_expire_and_the_store_is_told() {
 
 #[test]
 fn a_cut_stops_the_round_and_the_next_stream_begins_anew() {
-    let (_, service) = with_contacts(&borrowed(&many(10)), Pace::default());
+    let (_, service) = with_contacts(&borrowed(&many(10)), ONCE);
     service.handle_ready(SECOND);
     assert_eq!(service.handle_timeout(SECOND, 5).len(), 5);
     service.handle_disconnected();
@@ -157,11 +161,41 @@ fn a_cut_stops_the_round_and_the_next_stream_begins_anew() {
 fn subscribers_are_told_of_a_polite_end() {
     let states =
         [("to", Subscription::To), ("from", Subscription::From), ("both", Subscription::Both)];
-    let (_, service) = with_contacts(&states, Pace::default());
+    let (_, service) = with_contacts(&states, ONCE);
     service.handle_ready(SECOND);
     service.handle_closing();
     let expected = ["both", "from"].map(|name| {
         format!("<presence from=\"{APP}/bot\" to=\"{name}@e.example\" type=\"unavailable\"/>")
     });
     assert_eq!(all(&run(&service, SECOND, 1)), expected);
+}
+
+#[test]
+fn available_contacts_are_asked_again_and_those_whose_server_vanished_expire() {
+    let hour = SECOND * 3600;
+    let pace = Pace { refresh: Some(hour), ..ONCE };
+    let states = ["here", "vanished", "away"].map(|name| (name, Subscription::Both));
+    let (_, service) = with_contacts(&states, pace);
+    service.handle_ready(SECOND);
+    assert_eq!(service.handle_timeout(SECOND, 100).len(), 6);
+    for name in ["here", "vanished"] {
+        presence_from(&service, &format!("{name}@e.example/r"), "");
+    }
+    service.handle_timeout(SECOND * 31, 100);
+    let again = SECOND * 31 + hour;
+    assert_eq!(service.poll_timeout(), Some(again));
+    assert!(service.handle_timeout(again, 100).is_empty());
+    let asked = texts(&service.handle_timeout(again, 100));
+    assert_eq!(asked.len(), 1, "one at a time at the beginning: {asked:?}");
+    let mut asked: Vec<String> = asked;
+    asked.extend(texts(&service.handle_timeout(again + SECOND, 100)));
+    asked.sort();
+    let expected = ["here", "vanished"]
+        .map(|name| format!("<presence from=\"{APP}\" to=\"{name}@e.example\" type=\"probe\"/>"));
+    assert_eq!(asked, expected);
+    presence_from(&service, "here@e.example/r", "");
+    service.handle_timeout(again + SECOND * 31, 100);
+    assert_eq!(available(&service, "here@e.example"), Some(Show::Normal));
+    assert_eq!(available(&service, "vanished@e.example"), None);
+    assert_eq!(service.poll_timeout(), Some(again + SECOND * 31 + hour));
 }
