@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::config::ConnectionConfig;
 use super::driver;
-use super::inbound::{Inbound, register};
+use super::inbound::{Inbound, Weight, register};
 use super::outbound::Outbound;
 use super::runtime::{self, Owned};
 use super::socket::Socket;
@@ -52,8 +52,8 @@ pub enum Event {
     },
 }
 
-impl Event {
-    pub(super) fn byte_len(&self) -> usize {
+impl Weight for Event {
+    fn byte_len(&self) -> usize {
         match self {
             Self::Stanza(stanza) => stanza.raw().len(),
             _ => 0,
@@ -120,7 +120,7 @@ pub(super) struct Shared {
     pub(super) config: ConnectionConfig,
     pub(super) origin: Instant,
     pub(super) state: Mutex<State>,
-    pub(super) inbound: Inbound,
+    pub(super) inbound: Inbound<Event>,
     pub(super) wake: Notify,
     pub(super) counters: Counters,
 }

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::{Event, Link, Phase, Shared, State, fatal, no_answer};
+use super::inbound::Weight;
 use super::outbound::Outbound;
 use super::socket::Socket;
 use super::stats::{add, random};

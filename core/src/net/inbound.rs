@@ -7,25 +7,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::config::Bounds;
-use super::connection::Event;
+/// What a queued thing weighs.
+pub(super) trait Weight {
+    /// In bytes.
+    fn byte_len(&self) -> usize;
+}
 
-#[derive(Default)]
-struct State {
-    events: VecDeque<Event>,
+struct State<T> {
+    events: VecDeque<T>,
     bytes: usize,
     wakers: Vec<Waker>,
     ended: bool,
 }
 
 /// A queue that is never over its bounds because whoever fills it asks for room first.
-pub(super) struct Inbound {
+pub(super) struct Inbound<T> {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<State<T>>,
 }
 
-impl Inbound {
+impl<T: Weight> Inbound<T> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, state: Mutex::default() }
+        let state = State { events: VecDeque::new(), bytes: 0, wakers: Vec::new(), ended: false };
+        Self { bounds, state: Mutex::new(state) }
     }
 
     /// How many more events fit; a stanza that does is let in whatever its size.
@@ -37,12 +41,12 @@ impl Inbound {
         self.bounds.stanzas.saturating_sub(state.events.len())
     }
 
-    pub(super) fn push_all(&self, events: &mut Vec<Event>) {
+    pub(super) fn push_all(&self, events: &mut Vec<T>) {
         if events.is_empty() {
             return;
         }
         let mut state = self.lock();
-        state.bytes += events.iter().map(Event::byte_len).sum::<usize>();
+        state.bytes += events.iter().map(T::byte_len).sum::<usize>();
         state.events.extend(events.drain(..));
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
@@ -64,22 +68,22 @@ impl Inbound {
 
     /// Up to `max` events, as soon as there is one; none at all when no more will come. The flag
     /// says that there was no room and is now.
-    pub(super) fn take(&self, max: usize) -> Take<'_> {
+    pub(super) fn take(&self, max: usize) -> Take<'_, T> {
         Take { inbound: self, max: max.max(1) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) struct Take<'a> {
-    inbound: &'a Inbound,
+pub(super) struct Take<'a, T> {
+    inbound: &'a Inbound<T>,
     max: usize,
 }
 
-impl Future for Take<'_> {
-    type Output = (Vec<Event>, bool);
+impl<T: Weight> Future for Take<'_, T> {
+    type Output = (Vec<T>, bool);
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let bounds = self.inbound.bounds;
@@ -91,7 +95,7 @@ impl Future for Take<'_> {
         let was_full = state.events.len() >= bounds.stanzas || state.bytes >= bounds.bytes;
         let count = self.max.min(state.events.len());
         let events: Vec<_> = state.events.drain(..count).collect();
-        state.bytes -= events.iter().map(Event::byte_len).sum::<usize>();
+        state.bytes -= events.iter().map(T::byte_len).sum::<usize>();
         let is_full = state.events.len() >= bounds.stanzas || state.bytes >= bounds.bytes;
         Poll::Ready((events, was_full && !is_full))
     }

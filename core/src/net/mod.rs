@@ -3,10 +3,12 @@
 //! [`Connection`] is the handle. It is opened once and stays: what breaks is made anew behind it.
 //! Everything that waits has an async form for tasks and a blocking one for threads.
 
+mod app;
 mod backend;
 mod backoff;
 mod config;
 mod connection;
+pub mod dev;
 mod driver;
 mod inbound;
 mod outbound;
@@ -15,10 +17,12 @@ mod socket;
 mod stats;
 mod wait;
 
+pub use app::{App, AppConfig, AppStats, Claimed, Outcome};
 pub use backend::{Backend, COMPONENT_PORT, Endpoint};
 pub use backoff::Backoff;
 pub use config::{Bounds, ConnectionConfig};
 pub use connection::{Connection, Event, Request, Sending, Sent};
+pub use dev::DevServer;
 pub use stats::Stats;
 pub use wait::{Waited, block_on, block_on_checked};
 

@@ -43,6 +43,12 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
+    /// Adds one stanza that this crate's own writers made, in two pieces.
+    pub(crate) fn push_pieces(&mut self, head: &[u8], tail: &[u8]) {
+        self.bytes.extend_from_slice(head);
+        self.push_written(tail);
+    }
+
     /// How many stanzas there are.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -112,7 +112,7 @@ impl Prober {
     /// been read by the server, if that is news.
     pub(super) fn answered(&mut self, serial: u64) -> Option<u64> {
         let asked = self.asked.take_if(|asked| asked.serial == serial)?;
-        if asked.position <= self.acked {
+        if self.barrier.is_none() || asked.position <= self.acked {
             return None;
         }
         self.acked = asked.position;

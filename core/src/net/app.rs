@@ -1,0 +1,518 @@
+//! One app on one connection: the [connection](Connection), App Engine's [service](crate::service)
+//! and the app's deliveries, put together.
+
+mod config;
+mod delivery;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::connection::{Connection, Sent};
+use super::inbound::register;
+use super::runtime::{self, Owned};
+use super::stats::Stats as ConnectionStats;
+use super::wait::{block_on, block_on_checked};
+use crate::error::{Error, ErrorKind, Result};
+use crate::service::{
+    Delivery, Lanes, MessageCall, PresenceAnswer, PresenceCall, Sending, Service,
+    Stats as ServiceStats, Status,
+};
+use crate::stream::Batch;
+
+pub use config::AppConfig;
+pub use delivery::{Claimed, Outcome};
+
+/// What is written at once of a call with many recipients: their stanzas together can be much
+/// larger than the call.
+const BATCH_BYTES: usize = 256 * 1024;
+
+struct Queue {
+    lanes: Lanes,
+    /// Who waits for a delivery: one of them is woken for each.
+    pullers: Vec<Waker>,
+    /// Who waits for room, or for the lanes to be empty.
+    others: Vec<Waker>,
+    over: bool,
+}
+
+pub(super) struct Inner {
+    connection: Connection,
+    service: Service,
+    config: config::Own,
+    origin: Instant,
+    queue: Mutex<Queue>,
+    /// Wakes the task: there is room in the lanes, or the app is closing.
+    wake: Notify,
+    closing: AtomicBool,
+    /// The task has ended.
+    ended: Mutex<Ended>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Ended {
+    ended: bool,
+    wakers: Vec<Waker>,
+}
+
+#[derive(Default)]
+struct Counters {
+    handled: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+/// Numbers about an app since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppStats {
+    /// Of the connection.
+    pub connection: ConnectionStats,
+    /// Of the service.
+    pub service: ServiceStats,
+    /// Contacts known.
+    pub contacts: usize,
+    /// Deliveries that wait or are being handled.
+    pub deliveries: usize,
+    /// Deliveries the app handled.
+    pub handled: u64,
+    /// Deliveries the app failed to handle.
+    pub failed: u64,
+    /// Deliveries for which there was no room; their senders were told, where one tells senders.
+    pub refused: u64,
+    /// Answers (to pings, subscriptions and the like) that could not be written.
+    pub unanswered: u64,
+}
+
+/// One app, connected: what a face translates to and from.
+///
+/// Cloning it gives another handle of the same app; dropping the last one closes it, without
+/// waiting for anything. All handles may be used from any thread at the same time.
+#[derive(Clone)]
+pub struct App(Owned<Handle>);
+
+pub(super) struct Handle(Arc<Inner>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.begin_close();
+    }
+}
+
+impl App {
+    /// Starts to connect, on the [background runtime](runtime) of this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`] if the store cannot be read, [`ErrorKind::Config`] for contradictory
+    /// settings, [`ErrorKind::Internal`] if the runtime cannot be started.
+    pub fn open(config: AppConfig) -> Result<Self> {
+        Self::open_on(&runtime::handle()?, config)
+    }
+
+    /// Starts to connect, on a tokio runtime of the caller's.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub fn open_on(runtime: &tokio::runtime::Handle, config: AppConfig) -> Result<Self> {
+        let AppConfig { connection, mut service, store, lanes, room_timeout } = config;
+        if service.id_prefix.is_empty() {
+            service.id_prefix = format!("{:x}-", super::stats::random());
+        }
+        let inner = Arc::new(Inner {
+            service: Service::new(service, store)?,
+            connection: Connection::open_on(runtime, connection),
+            origin: Instant::now(),
+            queue: Mutex::new(Queue {
+                lanes: Lanes::new(lanes),
+                pullers: Vec::new(),
+                others: Vec::new(),
+                over: false,
+            }),
+            config: config::Own { lanes, room_timeout },
+            wake: Notify::new(),
+            closing: AtomicBool::new(false),
+            ended: Mutex::default(),
+            counters: Counters::default(),
+        });
+        runtime.spawn(task::run(Arc::clone(&inner)));
+        Ok(Self(Owned::new(Arc::new(Handle(inner)))))
+    }
+
+    fn inner(&self) -> Result<&Arc<Inner>> {
+        Ok(&self.0.get()?.0)
+    }
+
+    /// The connection under the app, for what the service has no call for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] in a process that was forked after the app was opened; this goes for
+    /// all methods.
+    pub fn connection(&self) -> Result<&Connection> {
+        Ok(&self.inner()?.connection)
+    }
+
+    /// The service under the app.
+    ///
+    /// # Errors
+    /// As [`App::connection`].
+    pub fn service(&self) -> Result<&Service> {
+        Ok(&self.inner()?.service)
+    }
+
+    /// Waits on this thread until a stream is up; `false` if that took longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`Connection::ready`].
+    pub fn wait_ready(&self, timeout: Duration) -> Result<bool> {
+        self.inner()?.connection.wait_ready(timeout)
+    }
+
+    /// App Engine's `send_message`: [`Status::NoError`] for every recipient whose stanza is written
+    /// to a live stream.
+    ///
+    /// # Errors
+    /// As [`Service::send_message`]. That no stream is up is no error but [`Status::OtherError`].
+    pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
+        let inner = self.inner()?;
+        let mut sending = inner.service.send_message(call)?;
+        let mut next = 0;
+        while let Some((batch, range)) = batch_from(&sending, next) {
+            next = range.end;
+            let sent = inner.connection.send_many(batch).await;
+            if settle(&mut sending, range, &sent) {
+                break;
+            }
+        }
+        Ok(sending.statuses)
+    }
+
+    /// [`App::send_message`] on this thread, at most for `timeout`: what was not written by then
+    /// has [`Status::OtherError`].
+    ///
+    /// # Errors
+    /// As [`App::send_message`].
+    pub fn send_message_blocking(
+        &self,
+        call: &MessageCall<'_>,
+        timeout: Duration,
+    ) -> Result<Vec<Status>> {
+        let never = |_: Duration| ControlFlow::<()>::Continue(());
+        self.send_message_checked(call, timeout, Duration::MAX, never)
+    }
+
+    /// [`App::send_message_blocking`] with a `check` about every `slice` that can end the wait (see
+    /// [`block_on_checked`]).
+    ///
+    /// # Errors
+    /// As [`App::send_message`].
+    pub fn send_message_checked<B>(
+        &self,
+        call: &MessageCall<'_>,
+        timeout: Duration,
+        slice: Duration,
+        mut check: impl FnMut(Duration) -> ControlFlow<B>,
+    ) -> Result<Vec<Status>> {
+        let inner = self.inner()?;
+        let mut sending = inner.service.send_message(call)?;
+        let mut next = 0;
+        let mut until = None;
+        while let Some((batch, range)) = batch_from(&sending, next) {
+            next = range.end;
+            let left = match until {
+                // The usual call is over before a clock would have been read.
+                None if range.end == sending.stanzas.len() => timeout,
+                _ => until
+                    .get_or_insert_with(|| std::time::Instant::now() + timeout)
+                    .saturating_duration_since(std::time::Instant::now()),
+            };
+            let sent = inner.connection.send_many_checked(batch, left, slice, &mut check);
+            if settle(&mut sending, range, &sent) {
+                break;
+            }
+        }
+        Ok(sending.statuses)
+    }
+
+    /// App Engine's `send_presence`. Presence that cannot be written now is told when the stream is
+    /// up again; the status says which.
+    ///
+    /// # Errors
+    /// As [`Service::send_presence`].
+    pub fn send_presence(&self, call: &PresenceCall<'_>) -> Result<Status> {
+        let inner = self.inner()?;
+        let stanza = inner.service.send_presence(call)?;
+        Ok(inner.try_write(&[stanza]))
+    }
+
+    /// App Engine's `send_invite`.
+    ///
+    /// # Errors
+    /// As [`Service::send_invite`].
+    pub fn send_invite(&self, jid: &str, from: Option<&str>) -> Result<Status> {
+        let inner = self.inner()?;
+        let stanza = inner.service.send_invite(jid, from)?;
+        Ok(inner.try_write(&[stanza]))
+    }
+
+    /// App Engine's `get_presence`, from what is known: no contact is asked.
+    ///
+    /// # Errors
+    /// As [`Service::get_presence`].
+    pub fn get_presence(&self, jids: &[&str], from: Option<&str>) -> Result<Vec<PresenceAnswer>> {
+        self.inner()?.service.get_presence(jids, from)
+    }
+
+    /// Takes up to `max` deliveries, each of a different sender, as soon as there is one. A sender's
+    /// next one comes when this one is [done](Claimed::done). Any number of threads may wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] when the app was closed and no delivery is left.
+    pub async fn next_batch(&self, max: usize) -> Result<Vec<Claimed>> {
+        let inner = self.inner()?;
+        match (Claim { inner, max: max.max(1), waker: None }).await {
+            Some(claimed) => Ok(claimed),
+            None => Err(Error::new(ErrorKind::Closed, "the app is closed: no delivery will come")),
+        }
+    }
+
+    /// [`App::next_batch`] on this thread; none at all if `timeout` passes first.
+    ///
+    /// # Errors
+    /// As [`App::next_batch`].
+    pub fn next_batch_blocking(&self, max: usize, timeout: Duration) -> Result<Vec<Claimed>> {
+        block_on(self.next_batch(max), Some(timeout)).unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// Closes the app, all of it at most for `deadline`: takes no more deliveries, waits until those
+    /// under way are done, tells contacts that the app is gone, and closes the stream.
+    pub async fn close(&self, deadline: Duration) {
+        let Ok(inner) = self.inner() else { return };
+        let until = Instant::now() + deadline;
+        inner.stop_intake();
+        let idle = Idle { inner };
+        let _ = tokio::time::timeout_at(until, idle).await;
+        inner.begin_close();
+        let _ = tokio::time::timeout_at(until, HasEnded { inner }).await;
+        inner.connection.close(until.saturating_duration_since(Instant::now())).await;
+    }
+
+    /// [`App::close`] on this thread.
+    pub fn close_blocking(&self, deadline: Duration) {
+        let never = |_: Duration| ControlFlow::<()>::Continue(());
+        self.close_checked(deadline, Duration::MAX, never);
+    }
+
+    /// [`App::close_blocking`] with a `check` about every `slice` that can end the wait for
+    /// deliveries under way; the stream is then closed at once.
+    pub fn close_checked<B>(
+        &self,
+        deadline: Duration,
+        slice: Duration,
+        check: impl FnMut(Duration) -> ControlFlow<B>,
+    ) {
+        let Ok(inner) = self.inner() else { return };
+        let until = Instant::now() + deadline;
+        let left = || until.saturating_duration_since(Instant::now());
+        inner.stop_intake();
+        let _ = block_on_checked(Idle { inner }, Some(left()), slice, check);
+        inner.begin_close();
+        let _ = block_on(HasEnded { inner }, Some(left()));
+        inner.connection.close_blocking(left());
+    }
+
+    /// Numbers about this app.
+    ///
+    /// # Errors
+    /// As [`App::connection`].
+    pub fn stats(&self) -> Result<AppStats> {
+        let inner = self.inner()?;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(AppStats {
+            connection: inner.connection.stats()?,
+            service: inner.service.stats(),
+            contacts: inner.service.contacts(),
+            deliveries: inner.queue().lanes.len(),
+            handled: get(&inner.counters.handled),
+            failed: get(&inner.counters.failed),
+            refused: get(&inner.counters.refused),
+            unanswered: get(&inner.counters.unanswered),
+        })
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn try_write(&self, stanzas: &[Bytes]) -> Status {
+        let mut batch = Batch::new();
+        stanzas.iter().for_each(|stanza| batch.push_written(stanza));
+        match self.connection.try_send_many(&batch) {
+            Ok(()) => Status::NoError,
+            Err(_) => Status::OtherError,
+        }
+    }
+
+    /// No more deliveries come in.
+    fn stop_intake(&self) {
+        let mut queue = self.queue();
+        queue.over = true;
+        queue.wake_all();
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    fn begin_close(&self) {
+        self.stop_intake();
+        self.closing.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+impl Queue {
+    /// Puts a delivery into its lane, unless there is no room or the app is closing.
+    fn push(&mut self, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        if self.over {
+            return Err(Box::new(delivery));
+        }
+        self.lanes.push(delivery)?;
+        if self.lanes.has_ready() {
+            self.wake_puller();
+        }
+        Ok(())
+    }
+
+    fn wake_puller(&mut self) {
+        if let Some(waker) = self.pullers.pop() {
+            waker.wake();
+        }
+    }
+
+    fn wake_others(&mut self) {
+        self.others.drain(..).for_each(Waker::wake);
+    }
+
+    fn wake_all(&mut self) {
+        self.pullers.drain(..).for_each(Waker::wake);
+        self.wake_others();
+    }
+}
+
+/// The next stanzas of a call from `start` on, as one batch, and which they are.
+fn batch_from(sending: &Sending, start: usize) -> Option<(Batch, std::ops::Range<usize>)> {
+    let mut batch = Batch::new();
+    let mut end = start;
+    for stanza in sending.stanzas.get(start..)? {
+        batch.push_pieces(&stanza.head, &stanza.tail);
+        end += 1;
+        if batch.byte_len() >= BATCH_BYTES {
+            break;
+        }
+    }
+    (!batch.is_empty()).then_some((batch, start..end))
+}
+
+/// Notes what became of the stanzas in `range`; `true` if the rest of the call has failed with them.
+fn settle(sending: &mut Sending, range: std::ops::Range<usize>, sent: &Sent) -> bool {
+    let Some(error) = &sent.error else { return false };
+    tracing::debug!(%error, "a message was not written");
+    for index in range.start + sent.written..sending.stanzas.len() {
+        sending.fail(index);
+    }
+    true
+}
+
+struct Claim<'a> {
+    inner: &'a Arc<Inner>,
+    max: usize,
+    waker: Option<Waker>,
+}
+
+impl Drop for Claim<'_> {
+    /// A wake-up that came while the wait was given up goes to somebody else.
+    fn drop(&mut self) {
+        let Some(waker) = self.waker.take() else { return };
+        let mut queue = self.inner.queue();
+        queue.pullers.retain(|known| !known.will_wake(&waker));
+        if queue.lanes.has_ready() {
+            queue.wake_puller();
+        }
+    }
+}
+
+impl Future for Claim<'_> {
+    type Output = Option<Vec<Claimed>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.inner;
+        let mut queue = inner.queue();
+        let claimed = queue.lanes.claim(self.max);
+        if claimed.is_empty() {
+            if queue.over && queue.lanes.is_empty() {
+                return Poll::Ready(None);
+            }
+            register(&mut queue.pullers, context.waker());
+            self.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if queue.lanes.has_ready() {
+            queue.wake_puller();
+        }
+        drop(queue);
+        let claimed = claimed.into_iter().map(|one| Claimed::new(inner, one)).collect();
+        Poll::Ready(Some(claimed))
+    }
+}
+
+/// No delivery waits or is being handled.
+struct Idle<'a> {
+    inner: &'a Inner,
+}
+
+impl Future for Idle<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.inner.queue();
+        if queue.lanes.is_empty() {
+            return Poll::Ready(());
+        }
+        register(&mut queue.others, context.waker());
+        Poll::Pending
+    }
+}
+
+struct HasEnded<'a> {
+    inner: &'a Inner,
+}
+
+impl Future for HasEnded<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.ended {
+            return Poll::Ready(());
+        }
+        register(&mut ended.wakers, context.waker());
+        Poll::Pending
+    }
+}

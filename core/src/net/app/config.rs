@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use crate::auth::Secret;
+use crate::error::Result;
+use crate::net::backend::Backend;
+use crate::net::config::ConnectionConfig;
+use crate::service::address::app_id_of_domain;
+use crate::service::{InboundServices, LaneLimits, ServiceConfig};
+use crate::store::{MemoryStore, Store};
+
+/// What an [`App`](super::App) needs to know.
+pub struct AppConfig {
+    /// The connection.
+    pub connection: ConnectionConfig,
+    /// The service. Its `id_prefix` is chosen at random if it is empty.
+    pub service: ServiceConfig,
+    /// What survives a restart; memory by default.
+    pub store: Box<dyn Store>,
+    /// How many deliveries may wait.
+    pub lanes: LaneLimits,
+    /// How long the server is kept waiting for room for another delivery, before its sender is told
+    /// to try again later. Default 5 s.
+    pub room_timeout: Duration,
+}
+
+impl AppConfig {
+    /// The usual settings for the app `app_id` behind a connection, its state kept in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `app_id` cannot be part of an address.
+    pub fn new(app_id: &str, connection: ConnectionConfig) -> Result<Self> {
+        Ok(Self {
+            service: ServiceConfig::new(app_id, &connection.domain)?,
+            connection,
+            store: Box::new(MemoryStore::new()),
+            lanes: LaneLimits::default(),
+            room_timeout: Duration::from_secs(5),
+        })
+    }
+
+    /// The usual settings for a backend. Without `app_id` the app is called as the domain's first
+    /// label.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`AppConfig::new`] and
+    /// [`ConnectionConfig::for_backend`].
+    pub fn for_backend(
+        backend: &Backend,
+        secret: Option<Secret>,
+        app_id: Option<&str>,
+        inbound: InboundServices,
+    ) -> Result<Self> {
+        let connection = ConnectionConfig::for_backend(backend, secret)?;
+        let domain = connection.domain.clone();
+        let mut config = Self::new(app_id.unwrap_or(app_id_of_domain(&domain)), connection)?;
+        config.service.inbound = inbound;
+        Ok(config)
+    }
+}
+
+/// The settings that the app's own task needs.
+pub(super) struct Own {
+    pub(super) lanes: LaneLimits,
+    pub(super) room_timeout: Duration,
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Inner;
+use crate::net::runtime::Owned;
+use crate::service::{Delivery, Ticket};
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The app handled it.
+    Handled,
+    /// The app did not: it raised, answered with an error, or went away.
+    Failed,
+}
+
+/// A delivery handed to the app. Until it is done, by [`Claimed::done`] or because it is dropped,
+/// nothing else of the same sender is handed out.
+pub struct Claimed {
+    app: Owned<Inner>,
+    ticket: Option<Ticket>,
+    delivery: Arc<Delivery>,
+}
+
+impl Claimed {
+    pub(super) fn new(app: &Arc<Inner>, (ticket, delivery): (Ticket, Arc<Delivery>)) -> Self {
+        Self { app: Owned::new(Arc::clone(app)), ticket: Some(ticket), delivery }
+    }
+
+    /// The app is done with it; a second call does nothing.
+    pub fn done(&mut self, outcome: Outcome) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let Ok(app) = self.app.get() else { return };
+        let counter = match outcome {
+            Outcome::Handled => &app.counters.handled,
+            Outcome::Failed => &app.counters.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mut queue = app.queue();
+        queue.lanes.done(&ticket);
+        if queue.lanes.has_ready() {
+            queue.wake_puller();
+        }
+        let over = queue.over && queue.lanes.is_empty();
+        queue.wake_others();
+        if over {
+            queue.wake_all();
+        }
+    }
+
+    /// The delivery, to be kept.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+}
+
+impl Deref for Claimed {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.delivery
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.done(Outcome::Failed);
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed").field("id", &self.id).field("path", &self.path).finish()
+    }
+}

@@ -1,0 +1,157 @@
+//! The task that turns events into deliveries and keeps presence up to date.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::{Inner, Queue};
+use crate::net::connection::Event;
+use crate::net::inbound::register;
+use crate::net::stats::add;
+use crate::service::Delivery;
+use crate::stanza::{Condition, Stanza};
+use crate::stream::Batch;
+
+/// How many events are taken at once.
+const EVENTS: usize = 64;
+/// How many stanzas of a round are written at once.
+const ROUND: usize = 256;
+/// How long an answer waits for room in the outgoing queue.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(inner: Arc<Inner>) {
+    while !inner.closing.load(Ordering::Acquire) {
+        let due = inner.service.poll_timeout().filter(|_| inner.connection.is_ready());
+        tokio::select! {
+            events = inner.connection.next_events(EVENTS) => match events {
+                Ok(events) if !events.is_empty() => take(&inner, events).await,
+                _ => break,
+            },
+            () = until(&inner, due) => round(&inner).await,
+            () = inner.wake.notified() => {}
+        }
+    }
+    if inner.connection.is_ready() {
+        inner.service.handle_closing();
+        while inner.service.poll_timeout().is_some() && inner.connection.is_ready() {
+            round(&inner).await;
+        }
+    }
+    if let Err(error) = inner.service.sync() {
+        tracing::error!(%error, "not everything could be stored");
+    }
+    end(&inner);
+}
+
+fn end(inner: &Inner) {
+    inner.stop_intake();
+    let mut ended = inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    ended.ended = true;
+    ended.wakers.drain(..).for_each(std::task::Waker::wake);
+}
+
+async fn until(inner: &Inner, due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(inner.origin + due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One step of telling contacts the app's presence and asking for theirs.
+async fn round(inner: &Inner) {
+    let sends = inner.service.handle_timeout(inner.now(), ROUND);
+    write(inner, sends).await;
+}
+
+async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
+    let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut sends = Vec::new();
+    for event in events {
+        match event {
+            Event::Stanza(stanza) => stanza_in(inner, utc, stanza, &mut sends).await,
+            Event::Ready => inner.service.handle_ready(inner.now()),
+            Event::Disconnected { .. } => inner.service.handle_disconnected(),
+            Event::Skipped(_) | Event::Acked(_) => {}
+        }
+    }
+    write(inner, sends).await;
+}
+
+async fn stanza_in(inner: &Arc<Inner>, utc: Duration, stanza: Stanza, sends: &mut Vec<Bytes>) {
+    let inbound = inner.service.handle_stanza(utc, stanza);
+    sends.extend(inbound.sends);
+    let Some(delivery) = inbound.delivery else { return };
+    let Err(refused) = inner.queue().push(delivery) else { return };
+    // What waits to be written is for others: it need not wait for the app.
+    write(inner, std::mem::take(sends)).await;
+    let refused = match make_room(inner, *refused).await {
+        None => return,
+        Some(refused) => refused,
+    };
+    add(&inner.counters.refused, 1);
+    let condition = if inner.queue().over {
+        Condition::RecipientUnavailable
+    } else {
+        Condition::ResourceConstraint
+    };
+    tracing::warn!(
+        path = refused.path,
+        id = refused.id,
+        "no room for a delivery; its sender is told"
+    );
+    sends.extend(inner.service.refuse(&refused, condition));
+}
+
+/// Whether the lanes are full for everybody, not for this sender alone.
+fn is_full(inner: &Inner, queue: &Queue, delivery: &Delivery) -> bool {
+    let limits = inner.config.lanes;
+    let lanes = &queue.lanes;
+    lanes.len() >= limits.deliveries
+        || (!lanes.is_empty() && lanes.bytes() + delivery.size() > limits.bytes)
+}
+
+/// Waits for room, unless it is the sender's own share that is used up: others must not wait for
+/// one. Gives the delivery back if there is none in time.
+async fn make_room(inner: &Inner, delivery: Delivery) -> Option<Delivery> {
+    let mut waiting = Some(delivery);
+    let attempt = poll_fn(|context| {
+        let Some(delivery) = waiting.take() else { return Poll::Ready(()) };
+        let mut queue = inner.queue();
+        let full = is_full(inner, &queue, &delivery);
+        match queue.push(delivery) {
+            Ok(()) => Poll::Ready(()),
+            Err(delivery) => {
+                waiting = Some(*delivery);
+                if queue.over || !full {
+                    return Poll::Ready(());
+                }
+                register(&mut queue.others, context.waker());
+                Poll::Pending
+            }
+        }
+    });
+    let _ = timeout(inner.config.room_timeout, attempt).await;
+    waiting
+}
+
+/// Writes answers; what the server does not take in time is counted.
+async fn write(inner: &Inner, sends: Vec<Bytes>) {
+    if sends.is_empty() {
+        return;
+    }
+    let mut batch = Batch::new();
+    sends.iter().for_each(|stanza| batch.push_written(stanza));
+    let (count, started) = (batch.len(), Instant::now());
+    let sent = timeout(ANSWER_TIMEOUT, inner.connection.send_many(batch)).await;
+    let written = sent.as_ref().map_or(0, |sent| sent.written);
+    if written < count {
+        add(&inner.counters.unanswered, (count - written) as u64);
+        let waited = started.elapsed();
+        tracing::warn!(unwritten = count - written, ?waited, "answers could not be written");
+    }
+}
