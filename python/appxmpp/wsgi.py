@@ -93,7 +93,7 @@ class _Static:
         path = self._file(environ["PATH_INFO"])
         if path is None:
             return _plain(start_response, "404 Not Found", "There is no such file.\n")
-        from webob.static import FileApp  # type: ignore[import-untyped]
+        from webob.static import FileApp
 
         return FileApp(path)(environ, start_response)  # type: ignore[no-any-return]
 
