@@ -214,6 +214,8 @@ impl fmt::Debug for Jid {
 pub struct WireJid {
     text: String,
     prepared: Option<Jid>,
+    /// The bare address, where only the resourcepart is what preparation rejects.
+    bare: Option<Box<Jid>>,
 }
 
 impl WireJid {
@@ -221,7 +223,11 @@ impl WireJid {
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         let prepared = Jid::parse(&text).ok();
-        Self { text, prepared }
+        let bare = match (&prepared, text.split_once('/')) {
+            (None, Some((bare, _))) => Jid::parse(bare).ok().map(Box::new),
+            _ => None,
+        };
+        Self { text, prepared, bare }
     }
 
     /// The text as the server wrote it.
@@ -236,7 +242,7 @@ impl WireJid {
 
     /// The part before `@`, prepared where possible.
     pub fn localpart(&self) -> Option<&str> {
-        match &self.prepared {
+        match self.prepared_bare() {
             Some(jid) => jid.localpart(),
             None => split(&self.text).0,
         }
@@ -244,10 +250,15 @@ impl WireJid {
 
     /// The domainpart, prepared where possible.
     pub fn domainpart(&self) -> &str {
-        match &self.prepared {
+        match self.prepared_bare() {
             Some(jid) => jid.domainpart(),
             None => split(&self.text).1,
         }
+    }
+
+    /// A prepared address whose bare form is this one's.
+    fn prepared_bare(&self) -> Option<&Jid> {
+        self.prepared.as_ref().or(self.bare.as_deref())
     }
 
     /// The part after the first `/`, as written.
@@ -257,12 +268,8 @@ impl WireJid {
 
     /// The address without its resourcepart, for use as a key: prepared where possible.
     pub fn bare_key(&self) -> String {
-        if let Some(jid) = &self.prepared {
-            return jid.bare().to_owned();
-        }
-        let bare = self.text.split('/').next().unwrap_or_default();
-        // Only the resourcepart may be what preparation rejects.
-        Jid::parse(bare).map_or_else(|_| bare.to_owned(), Jid::into_string)
+        let written = || self.text.split('/').next().unwrap_or_default();
+        self.prepared_bare().map_or_else(written, Jid::bare).to_owned()
     }
 }
 
@@ -408,6 +415,7 @@ mod tests {
         assert!(jid.prepared().is_none());
         assert_eq!(jid.as_str(), "Room@Conf.Example/a\u{e000}");
         assert_eq!(jid.bare_key(), "room@conf.example");
+        assert_eq!((jid.localpart(), jid.domainpart()), (Some("room"), "conf.example"));
         assert_eq!(jid.resourcepart(), Some("a\u{e000}"));
         assert_eq!(jid, WireJid::new("Room@Conf.Example/a\u{e000}"));
     }

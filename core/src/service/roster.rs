@@ -64,7 +64,7 @@ pub struct Transition {
 
 use Subscription as S;
 
-/// Every state, in the order of the rows of [`TABLE`] and of the stored numbers.
+/// Every state, in the order of their stored numbers.
 pub const STATES: [Subscription; 9] = [
     S::None,
     S::NonePendingOut,
