@@ -53,27 +53,26 @@ def _search_locations(path):
 
 
 if sys.version_info[0] >= 3:
-    import importlib.machinery
-    import importlib.util
-
     class FallbackFinder(object):
         """Finds the modules above when nobody else does."""
 
         @staticmethod
         def find_spec(fullname, path=None, target=None):
             """The spec of a module of ours, or None."""
-            if not fullname.startswith("google"):
+            if fullname not in _MODULES and fullname not in _PARENTS:
                 return None
+            # Not earlier: every start of the interpreter would pay for it.
+            import importlib.machinery
+            import importlib.util
+
             source = _MODULES.get(fullname)
             if source is not None:
                 return importlib.util.spec_from_file_location(
                     fullname, source, submodule_search_locations=_search_locations(source)
                 )
-            if fullname in _PARENTS:
-                spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-                spec.submodule_search_locations = [_PARENTS[fullname]]
-                return spec
-            return None
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [_PARENTS[fullname]]
+            return spec
 
     class CompletingFinder(object):
         """Lets Google's SDK import, then adds what it no longer has for XMPP."""
