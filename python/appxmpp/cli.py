@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from appxmpp import __version__, appyaml, dev, errors, run, settings, talk
+from appxmpp import __version__, appyaml, backend, dev, errors, run, settings, talk
 from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -201,7 +201,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     chat = native.App(
         url,
-        secret=settings.secret(os.environ),
+        secret=backend.secret(os.environ),
         app_id=settings.app_id(os.environ, config.application),
         inbound_services=list(config.inbound_services),
         state=settings.state(options.state, os.environ, domain),
