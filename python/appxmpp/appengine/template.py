@@ -3,7 +3,7 @@
 import os
 
 try:
-    from django.conf import settings
+    from django import conf
     from django.template import Context, Engine, Library
 except ImportError as _error:
     raise ImportError(
@@ -27,8 +27,8 @@ def load(path, debug=False):
 
 
 def _engine(folder, debug):
-    if not settings.configured and not os.environ.get("DJANGO_SETTINGS_MODULE"):
-        settings.configure()
+    if not conf.settings.configured and not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        conf.settings.configure()
     key = (folder, debug, tuple(_libraries))
     if key not in _engines:
         builtins = list(Engine.default_builtins) + _libraries
