@@ -86,6 +86,10 @@ fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (need
 	  printf '\n== %s\n' $$target; \
 	  RUSTUP_TOOLCHAIN=nightly $< run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -timeout=10 -rss_limit_mb=2048; done
 
+.PHONY: header
+header: rust ## write capi/include/appxmpp.h anew (make test fails when it is out of date)
+	APPXMPP_UPDATE_HEADER=1 $(CARGO) test --quiet --package appxmpp-capi --test header
+
 ##### Parts of the check
 
 .PHONY: fmt lint check-fmt check-clippy check-pure check-ruff check-types check-licences check-docs
@@ -99,7 +103,7 @@ check-fmt: rust
 	$(CARGO) fmt --all --check
 
 check-clippy: rust
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings -A clippy::disallowed-methods
 
 # wasm32-unknown-unknown has no clock, socket or randomness: the protocol layer has to build there.
 check-pure: rust
