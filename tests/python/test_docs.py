@@ -23,10 +23,9 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
 def test_make_targets_named_in_the_documents_exist(document: str) -> None:
-    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / document).read_text(encoding="utf-8")))
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE))
     made = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    prose = {"runs", "prints"}
-    assert named - made - prose == set()
+    assert named - made == set()
 
 
 def test_the_paths_of_the_architecture_paper_exist() -> None:
