@@ -38,7 +38,9 @@ _MODULES = {
     "google.appengine.api.apiproxy_stub_map": os.path.join(_FALLBACK, "apiproxy_stub_map.py"),
     "google.appengine.api.capabilities": os.path.join(_FALLBACK, "capabilities.py"),
     "google.appengine.runtime": os.path.join(_FALLBACK, "runtime", "__init__.py"),
-    "google.appengine.runtime.apiproxy_errors": os.path.join(_FALLBACK, "runtime", "apiproxy_errors.py"),
+    "google.appengine.runtime.apiproxy_errors": os.path.join(
+        _FALLBACK, "runtime", "apiproxy_errors.py"
+    ),
 }
 
 # Modules of Google's SDK that are completed after they have been imported.
@@ -53,6 +55,7 @@ def _search_locations(path):
 
 
 if sys.version_info[0] >= 3:
+
     class FallbackFinder(object):
         """Finds the modules above when nobody else does."""
 

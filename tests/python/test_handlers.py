@@ -150,7 +150,7 @@ class TestOtherFrameworks:
     def test_bottle(self, calls):
         import bottle
 
-        app = bottle.Bottle(catchall=False)
+        app = bottle.Bottle()
 
         @app.post(CHAT)
         def chat():

@@ -47,7 +47,9 @@ PRESENCE_TYPE_AVAILABLE = ""
 PRESENCE_TYPE_UNAVAILABLE = "unavailable"
 PRESENCE_TYPE_PROBE = "probe"
 
-_VALID_PRESENCE_TYPES = frozenset([PRESENCE_TYPE_AVAILABLE, PRESENCE_TYPE_UNAVAILABLE, PRESENCE_TYPE_PROBE])
+_VALID_PRESENCE_TYPES = frozenset(
+    [PRESENCE_TYPE_AVAILABLE, PRESENCE_TYPE_UNAVAILABLE, PRESENCE_TYPE_PROBE]
+)
 
 PRESENCE_SHOW_NONE = ""
 PRESENCE_SHOW_AWAY = "away"
@@ -134,7 +136,10 @@ def get_presence(jid, from_jid=None, get_show=False):
     single = isinstance(jid, STRING_TYPES)
     jids = [to_str(one) for one in ([jid] if single else jid)]
     answers = _ask_presence(jids, to_str(from_jid) if from_jid else None)
-    presences = [(available, _PRESENCE_SHOW_MAPPING.get(show), bool(valid)) for available, show, valid in answers]
+    presences = [
+        (available, _PRESENCE_SHOW_MAPPING.get(show), bool(valid))
+        for available, show, valid in answers
+    ]
     if not any(valid for _available, _show, valid in presences):
         raise InvalidJidError()
     if not single:

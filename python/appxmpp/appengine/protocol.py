@@ -98,7 +98,11 @@ class Message(object):
 
     def ByteSize(self):
         """The length of the wire format, in bytes."""
-        return sum(_size(field, item) for field in self.FIELDS for item in _items(field, self._values.get(field.name)))
+        return sum(
+            _size(field, item)
+            for field in self.FIELDS
+            for item in _items(field, self._values.get(field.name))
+        )
 
     def __str__(self, prefix=""):
         text = ""

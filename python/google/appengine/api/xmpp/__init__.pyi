@@ -28,7 +28,10 @@ from appxmpp.appengine.api import (
     send_presence as send_presence,
 )
 from appxmpp.appengine.message import Message as Message
-from appxmpp.appengine.sdk import apiproxy_errors as apiproxy_errors, apiproxy_stub_map as apiproxy_stub_map
+from appxmpp.appengine.sdk import (
+    apiproxy_errors as apiproxy_errors,
+    apiproxy_stub_map as apiproxy_stub_map,
+)
 from appxmpp.errors import (
     Error as Error,
     InvalidJidError as InvalidJidError,
