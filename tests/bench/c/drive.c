@@ -6,7 +6,8 @@
  *
  *   echo      BENCH_WINDOW users, each with one message to BENCH_TO outstanding, BENCH_COUNT in all
  *   sink      counts BENCH_COUNT stanzas of BENCH_KIND (message), again and again
- *   write     on each line of input, writes BENCH_COUNT messages to BENCH_TO, serialised beforehand
+ *   write     on each line of input, writes BENCH_COUNT stanzas of BENCH_KIND to BENCH_TO (to BENCH_RECIPIENTS
+ *             numbered ones in turn), serialised beforehand
  *   reply     sends every message back to where it came from
  *   contacts  BENCH_COUNT contacts subscribe to BENCH_TO and come online
  *
@@ -177,22 +178,48 @@ static void ignore(struct run *r, struct slice stanza)
     refuse_errors(stanza);
 }
 
+/* The socket is full: waits until it is not, and reads what comes meanwhile. */
+static void turn_for_room(struct run *r)
+{
+    struct pollfd p = {.fd = r->link.fd, .events = POLLIN | POLLOUT};
+    poll(&p, 1, -1);
+    if (p.revents & (POLLIN | POLLHUP | POLLERR))
+        turn(r, ignore);
+}
+
+static void put_one(struct run *r, struct buf *block, long recipient, long recipients)
+{
+    const char *at = strchr(r->to, '@');
+    char number[24] = "";
+    if (!at)
+        die("BENCH_TO is %s: an address with an @ is needed", r->to);
+    if (recipients > 1)
+        snprintf(number, sizeof number, "%ld", recipient);
+    bool presence = strcmp(r->kind, "presence") == 0;
+    buf_printf(block, "<%s from='bot@%s/bot' to='%.*s%s%s'", r->kind, r->domain, (int)(at - r->to), r->to, number, at);
+    if (presence)
+        buf_puts(block, "/>");
+    else
+        buf_printf(block, " type='chat'><body>%.*s</body></message>", (int)buf_len(&r->body), buf_at(&r->body));
+}
+
 static void write_raw(struct run *r)
 {
-    struct buf one = {0}, block = {0};
-    buf_printf(&one, "<message from='bot@%s/bot' to='%s' type='chat'><body>%.*s</body></message>", r->domain, r->to,
-               (int)buf_len(&r->body), buf_at(&r->body));
-    long per_block = FLUSH_AT / (long)buf_len(&one) + 1;
+    struct buf block = {0};
+    long recipients = setting_number("BENCH_RECIPIENTS", 1), per_block = recipients > 500 ? recipients : 500;
+    if (recipients < 1 || r->count % per_block != 0)
+        die("BENCH_COUNT is %ld: a multiple of %ld is needed", r->count, per_block);
     for (long i = 0; i < per_block; i++)
-        buf_put(&block, buf_at(&one), buf_len(&one));
+        put_one(r, &block, i % recipients, recipients);
     while (wait_for_runner()) {
-        for (r->sent = 0; r->sent < r->count;) {
-            long n = r->count - r->sent < per_block ? r->count - r->sent : per_block;
-            buf_put(&r->link.out, buf_at(&block), (size_t)n * buf_len(&one));
-            r->sent += n;
-            flush(r);
-            while (buf_len(&r->link.out) > 0)
-                turn(r, ignore);
+        for (r->sent = 0; r->sent < r->count; r->sent += per_block) {
+            struct buf left = block;
+            while (buf_len(&left) > 0) {
+                if (!buf_write(&left, r->link.fd))
+                    die("the other side closed the connection after %ld of %ld", r->sent, r->count);
+                if (buf_len(&left) > 0)
+                    turn_for_room(r);
+            }
         }
         say("done");
     }

@@ -1,19 +1,24 @@
-"""The contacts section: a million of them in the presence book."""
+"""The contacts section: a million of them in the presence book, and a hundred thousand told of our presence."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+from . import measure
 from .build import Programs
+from .components import RAW_WRITER, compare, gather
+from .measure import COMPONENTS, Subject
 from .options import Options
 from .proc import BenchError, Process
 from .report import Report
+from .servers import Prosody
 
 SECTION, OURS, CONTACTS = "contacts", "appxmpp service (Rust)", 1_000_000
+ONLINE, COMING_ONLINE, SUBSCRIBED = "presence", "appxmpp App coming online (Rust)", 100_000
 
 
-def run(options: Options, programs: Programs, report: Report) -> None:
+def book(options: Options, programs: Programs, report: Report) -> None:
     count = options.count(CONTACTS)
     try:
         program = programs.ours / "appxmpp-bench"
@@ -35,3 +40,38 @@ def run(options: Options, programs: Programs, report: Report) -> None:
     # The look-up of one contact in cold memory is allowed for; growth is not.
     grown = one / other if one is not None and other else None
     report.target(SECTION, f"CPU of a message, {what}, against none", "≤ 1.25", grown)
+
+
+def coming_online(options: Options, programs: Programs, report: Report) -> None:
+    """Available presence to every subscribed contact, through Prosody."""
+    drive = programs.c / "drive"
+
+    def raw() -> list[Subject]:
+        return [
+            Subject(
+                RAW_WRITER, [drive, "connect", "write"], SUBSCRIBED, {"BENCH_RECIPIENTS": options.count(SUBSCRIBED)}
+            )
+        ]
+
+    def ours() -> list[Subject]:
+        return [Subject(COMING_ONLINE, [programs.ours / "appxmpp-bench", "come-online"], SUBSCRIBED)]
+
+    subjects = gather(report, [raw, ours])
+    with Prosody(COMPONENTS) as prosody:
+        compare(
+            options,
+            report,
+            ONLINE,
+            subjects,
+            {"prosody": prosody},
+            lambda subject, server, count: measure.send(drive, subject, server, count=count, kind="presence"),
+            most=SUBSCRIBED,
+        )
+    section = f"{ONLINE} prosody"
+    what = f"rate of presence to {SUBSCRIBED:,} contacts, against the raw writer"
+    report.target(section, what, "≥ 0.9", report.ratio(section, COMING_ONLINE, RAW_WRITER, "per_second"))
+
+
+def run(options: Options, programs: Programs, report: Report) -> None:
+    book(options, programs, report)
+    coming_online(options, programs, report)

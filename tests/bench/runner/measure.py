@@ -80,16 +80,18 @@ def echo(drive: Path, subject: Subject, server: Prosody | None, *, count: int, w
         return found
 
 
-def send(drive: Path, subject: Subject, server: Prosody | None, *, count: int) -> dict[str, float]:
-    """Messages per second as the sink sees them, CPU per message of the sender, first call to last byte."""
+def send(
+    drive: Path, subject: Subject, server: Prosody | None, *, count: int, kind: str = "message"
+) -> dict[str, float]:
+    """Stanzas per second as the sink sees them, CPU per stanza of the sender, first call to last byte."""
     with meet(
         subject,
         [drive, "sink"],
         server,
         "bot.localhost" if not server else ECHO,
         SINK,
-        {"to": f"user@{SINK}", "count": count},
-        {"count": count},
+        {"to": f"user@{SINK}", "count": count, "kind": kind},
+        {"count": count, "kind": kind},
     ) as (process, driver):
         before, server_before = process.cpu(), server.cpu() if server else 0.0
         process.go()
