@@ -1,13 +1,99 @@
-//! The native module behind the Python package.
+//! The native module behind the Python package: thin, frozen classes over the core.
+//!
+//! Rust owns grammar, sockets and the service; Python owns names, argument habits and exceptions.
+//! Every wait releases the interpreter and hears signals, nothing starts before it is used, and no
+//! runtime thread ever enters Python.
+
+mod app;
+mod dev;
+mod error;
+mod fork;
+mod log;
+mod wait;
+
 use pyo3::prelude::*;
 
 /// The embedded connection and development server of appxmpp, seen from Python.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::*;
+    use std::ffi::CStr;
+
+    use appxmpp::net::Backend;
+    use pyo3::exceptions::PyRuntimeWarning;
+    use pyo3::prelude::*;
+
+    use crate::error::{guarded, raised};
+    use crate::{fork, log, wait};
+
+    #[pymodule_export]
+    use crate::app::{App, Delivery};
+    #[pymodule_export]
+    use crate::dev::{DevEvent, DevServer};
+
+    const DEBUG_BUILD: &CStr =
+        c"appxmpp._native was built without optimisation; it is several times slower than a release build";
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let info = format!(
+            "appxmpp {} ({profile}, {}-{})",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH,
+            std::env::consts::OS
+        );
+        module.add("build_info", info)?;
+        fork::watch(py)?;
+        super::note_main_thread(py)?;
+        if cfg!(debug_assertions) {
+            PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), DEBUG_BUILD, 1)?;
+        }
+        Ok(())
     }
+
+    /// The domain of the component that a backend's URL names; None for `stub:`.
+    #[pyfunction]
+    fn backend_domain(url: &str) -> PyResult<Option<String>> {
+        guarded(|| match Backend::parse(url).map_err(|error| raised(&error))? {
+            Backend::Component { domain, .. } => Ok(Some(domain)),
+            _ => Ok(None),
+        })
+    }
+
+    /// Keeps what the core says at this level of `logging` and above, for `log_records`; None
+    /// keeps nothing.
+    #[pyfunction]
+    fn log_level(level: Option<u8>) -> PyResult<()> {
+        guarded(|| {
+            log::listen(level);
+            Ok(())
+        })
+    }
+
+    /// What the core said since the last call, waiting up to `timeout` seconds for the first of it.
+    #[pyfunction]
+    fn log_records(py: Python<'_>, timeout: f64) -> PyResult<Vec<log::Said>> {
+        guarded(|| {
+            let timeout = wait::seconds(timeout)?;
+            Ok(py.detach(|| log::take(timeout)))
+        })
+    }
+
+    /// Panics, to show what becomes of it.
+    #[pyfunction]
+    fn _panic(text: String) -> PyResult<()> {
+        #[expect(clippy::panic, reason = "this is what the function is for")]
+        guarded(|| panic!("{text}"))
+    }
+}
+
+fn note_main_thread(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    let current = threading.call_method0("current_thread")?;
+    if current.is(&threading.call_method0("main_thread")?) {
+        wait::this_is_the_main_thread();
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import socket
@@ -10,6 +11,13 @@ from xml.etree import ElementTree
 
 ACCEPT = "{jabber:component:accept}"
 _STREAMS = "http://etherx.jabber.org/streams"
+
+
+def _end(peer: socket.socket) -> None:
+    # Closing alone would leave a thread that waits on it waiting.
+    with contextlib.suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
+    peer.close()
 
 
 class FakeServer:
@@ -58,12 +66,11 @@ class FakeServer:
 
     def drop(self) -> None:
         """Cut all connections."""
-        for peer in self._sockets:
-            peer.close()
-        self._sockets.clear()
+        while self._sockets:
+            _end(self._sockets.pop())
 
     def close(self) -> None:
-        self._listener.close()
+        _end(self._listener)
         self.drop()
 
     def __enter__(self) -> FakeServer:
