@@ -87,7 +87,8 @@ class Embedded(Backend):
             address,
             secret=secret(environ),
             app_id=application_id(environ) or None,
-            inbound_services=None,
+            # Nobody takes deliveries here: presence is kept, messages are dropped.
+            inbound_services=[],
             state=environ.get("APPXMPP_STATE") or None,
         )
         return cls(app)

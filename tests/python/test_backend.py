@@ -155,7 +155,7 @@ class TestEmbedded:
     def test_how_it_is_opened(self, native, monkeypatch):
         monkeypatch.setenv("APPXMPP_STATE", "/var/lib/bot.sqlite")
         assert xmpp.send_message("a@b", "x") == 0
-        assert [app.arguments for app in native] == [(ADDRESS, "s3cret", "myapp", None, "/var/lib/bot.sqlite")]
+        assert [app.arguments for app in native] == [(ADDRESS, "s3cret", "myapp", [], "/var/lib/bot.sqlite")]
 
     def test_the_app_id_is_left_to_the_domain_where_nothing_names_it(self, native, monkeypatch):
         monkeypatch.delenv("APPLICATION_ID")
