@@ -6,10 +6,11 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from appxmpp import __version__, appyaml, backend, dev, errors, run, settings, talk
+from appxmpp import __version__, appyaml, backend, errors, run, settings, talk
 from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -170,9 +171,13 @@ def _log_to_stderr(level: str) -> None:
     )
 
 
-def _native() -> Any:
+def _native(development: bool = False) -> Any:
     try:
-        from appxmpp import _native
+        with warnings.catch_warnings():
+            if development:
+                # That the build is slow is of interest where it is put to work.
+                warnings.simplefilter("ignore", RuntimeWarning)
+            from appxmpp import _native
     except ImportError as error:
         raise Exit(
             f"the native module cannot be loaded ({error}). "
@@ -229,11 +234,15 @@ def _talk(config: appyaml.AppYaml, me: str, talk_file: str | None, options: run.
     interactive = sys.stdin.isatty() and not talk_file
     lines = [] if interactive else _conversation(talk_file, config)
     app_id = settings.app_id(os.environ, config.application) or "app"
+    _native(development=True)
+    from appxmpp import dev
+
     # The address the app had on App Engine. No network is asked about it.
-    with dev.opened(_native(), f"{app_id}.appspotchat.com", app_id, config) as (server, chat):
+    with dev.opened(f"{app_id}.appspotchat.com", app_id, config) as (server, chat):
         runner = run.Runner(config, options, chat)
         run.announce(config)
         runner.start()
+        chat.wait_ready(dev.PATIENCE)
         person = dev.Person(server, me, f"{app_id}@{app_id}.appspotchat.com")
         try:
             if interactive:

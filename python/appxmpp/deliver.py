@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from appxmpp import direct
+from appxmpp import direct, errors
 from appxmpp.wsgi import ADMIN
 
 log = logging.getLogger("appxmpp.delivery")
@@ -17,6 +17,7 @@ log = logging.getLogger("appxmpp.delivery")
 #: The address App Engine's chat service called from.
 REMOTE_ADDR = "0.1.0.10"
 
+_FOR_EVER = float("inf")
 _ERROR = "/_ah/xmpp/error/"
 _MESSAGE_ERROR = "/_ah/xmpp/message/error/"
 
@@ -25,7 +26,9 @@ class Delivery(Protocol):
     """One inbound stanza, as `appxmpp._native.Delivery` gives it."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> int: ...
+    @property
+    def stanza_id(self) -> str | None: ...
     @property
     def path(self) -> str: ...
     @property
@@ -103,7 +106,8 @@ def _addresses(path: str) -> list[str]:
 class Dispatcher:
     """Worker threads that pull deliveries from a source and make their requests.
 
-    The source hands out one delivery of a sender at a time, so order and parallelism are its.
+    The source hands out one delivery of a sender at a time, so order and parallelism are its. The
+    workers end when the source is closed.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class Dispatcher:
         self._source = source
         self._post = post
         self._failed = failed
-        self._stopping = threading.Event()
+        self._closing = False
         self._threads = [
             threading.Thread(target=self._work, name=f"appxmpp-delivery-{number}", daemon=True)
             for number in range(workers)
@@ -127,9 +131,12 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, timeout: float) -> bool:
-        """Deliver what is waiting and no more; whether that took less than `timeout` seconds."""
-        self._stopping.set()
+    def closing(self) -> None:
+        """From now on it is no failure that the source is closed."""
+        self._closing = True
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the workers to end; whether all did within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -138,21 +145,21 @@ class Dispatcher:
     def _work(self) -> None:
         try:
             while True:
-                stopping = self._stopping.is_set()
                 # One at a time: a slow handler then delays no delivery but its own sender's.
-                batch = self._source.next_batch(1, 0.0 if stopping else 0.5)
-                for delivery in batch:
+                for delivery in self._source.next_batch(1, _FOR_EVER):
                     self._deliver(delivery)
-                if stopping and not batch:
-                    return
+        except errors.UnavailableError as error:
+            if not self._closing:
+                self._failed(error)
         except BaseException as error:
             self._failed(error)
 
     def _deliver(self, delivery: Delivery) -> None:
         started = time.monotonic()
+        name = f"{delivery.id}" if delivery.stanza_id is None else repr(delivery.stanza_id)
         status = 500
         try:
-            status = self._post(delivery.path, delivery.fields, delivery.id)
+            status = self._post(delivery.path, delivery.fields, name)
         finally:
             self._source.done(delivery, status)
         log.log(
@@ -162,5 +169,5 @@ class Dispatcher:
             delivery.sender,
             status,
             (time.monotonic() - started) * 1000,
-            delivery.id,
+            name,
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TextIO
+from typing import TextIO
 
+from appxmpp import _native, errors
+from appxmpp._native import App, DevEvent, DevServer
 from appxmpp.appyaml import AppYaml
 from appxmpp.exits import Exit
 from appxmpp.talk import Line
@@ -27,35 +30,6 @@ What you type goes to the bot. Lines that start with ! are for this program:
 """
 
 
-class Event(Protocol):
-    """A stanza the app sent to a simulated person: `appxmpp._native.DevEvent`."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def sender(self) -> str: ...
-    @property
-    def to(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def body(self) -> str | None: ...
-    @property
-    def show(self) -> str | None: ...
-    @property
-    def status(self) -> str | None: ...
-    @property
-    def raw(self) -> str: ...
-
-
-class DevServer(Protocol):
-    """The embedded server: `appxmpp._native.DevServer`."""
-
-    def message(self, sender: str, to: str, body: str) -> None: ...
-    def presence(self, sender: str, to: str, type: str, show: str, status: str) -> None: ...
-    def next_events(self, max: int, timeout: float) -> Sequence[Any]: ...
-
-
 class Person:
     """Who is talking, and to whom."""
 
@@ -66,6 +40,7 @@ class Person:
 
     def arrive(self) -> None:
         """Come online, where the bot sees it."""
+        self._server.add_user(self.me, True)
         self.show()
 
     def say(self, text: str) -> None:
@@ -74,11 +49,11 @@ class Person:
 
     def show(self, show: str = "", status: str = "") -> None:
         """Change presence: available, with this show and status."""
-        self._server.presence(self.me, self.bot, "", show, status)
+        self._server.presence(self.me, True, show, status, to=self.bot)
 
-    def presence(self, type: str) -> None:
-        """Send a presence stanza of `type`."""
-        self._server.presence(self.me, self.bot, type, "", "")
+    def leave(self) -> None:
+        """Go offline."""
+        self._server.presence(self.me, False, to=self.bot)
 
     def command(self, line: str) -> str | None:
         """Do what a line that starts with `!` says; what to print, None to end."""
@@ -90,10 +65,12 @@ class Person:
             return self._become(word, rest)
         if word in ("away", "dnd", "xa", "chat", "back"):
             self.show("" if word == "back" else word, rest)
-        elif word in ("subscribe", "unsubscribe", "probe"):
-            self.presence(word)
+        elif word in ("subscribe", "unsubscribe"):
+            self._server.subscription(self.me, self.bot, word)
+        elif word == "probe":
+            self._server.probe(self.me, self.bot)
         elif word == "offline":
-            self.presence("unavailable")
+            self.leave()
         else:
             return HELP
         return ""
@@ -101,16 +78,23 @@ class Person:
     def _become(self, word: str, jid: str) -> str:
         if not jid:
             return f"!{word} needs an address, such as !{word} juliet@example.net"
+        before = (self.me, self.bot)
         if word == "to":
             self.bot = jid
-            return f"talking to {jid}"
-        self.me = jid if "/" in jid else f"{jid}/console"
-        self.arrive()
-        return f"talking as {self.me}"
+        else:
+            self.me = jid if "/" in jid else f"{jid}/console"
+        try:
+            self.arrive()
+        except BaseException:
+            self.me, self.bot = before
+            raise
+        return f"talking as {self.me} to {self.bot}"
 
 
-def describe(event: Event) -> str:
-    """One line for what the app sent."""
+def describe(event: DevEvent) -> str | None:
+    """One line for what the app sent; None for what is of no interest here."""
+    if event.kind not in ("message", "presence"):
+        return None
     if event.kind == "message":
         note = "" if event.type in ("chat", "normal", "") else f" ({event.type})"
         return f"{event.sender}{note}: {event.body if event.body is not None else event.raw}"
@@ -119,19 +103,18 @@ def describe(event: Event) -> str:
 
 
 @contextlib.contextmanager
-def opened(native: Any, domain: str, app_id: str, config: AppYaml) -> Iterator[tuple[Any, Any]]:
+def opened(domain: str, app_id: str, config: AppYaml) -> Iterator[tuple[DevServer, App]]:
     """An embedded server for `domain`, and the app's connection to it."""
-    server = native.DevServer(domain)
+    secret = secrets.token_hex(16)
+    server = _native.DevServer(domain, secret=secret)
     try:
         services = list(config.inbound_services)
         yield (
             server,
-            native.App(
-                server.address, secret=None, app_id=app_id, inbound_services=services, state=None
-            ),
+            _native.App(server.backend, secret=secret, app_id=app_id, inbound_services=services),
         )
     finally:
-        server.close()
+        server.stop()
 
 
 def chat(server: DevServer, person: Person, out: TextIO) -> None:
@@ -149,10 +132,12 @@ def chat(server: DevServer, person: Person, out: TextIO) -> None:
         while not stop.is_set():
             line = input(">>> ")
             if not line.startswith("!"):
-                if line.strip():
-                    person.say(line)
+                _say(person, line, out)
                 continue
-            answer = person.command(line)
+            try:
+                answer = person.command(line)
+            except errors.Error as error:
+                answer = str(error)
             if answer is None:
                 break
             if answer:
@@ -164,11 +149,21 @@ def chat(server: DevServer, person: Person, out: TextIO) -> None:
         printer.join()
 
 
+def _say(person: Person, line: str, out: TextIO) -> None:
+    try:
+        if line.strip():
+            person.say(line)
+    except errors.Error as error:
+        print(error, file=out)
+
+
 def _print(server: DevServer, stop: threading.Event, out: TextIO) -> None:
     while not stop.is_set():
         for event in server.next_events(16, 0.2):
-            out.write(f"\r{describe(event)}\n>>> ")
-            out.flush()
+            text = describe(event)
+            if text is not None:
+                out.write(f"\r{text}\n>>> ")
+                out.flush()
 
 
 def play(

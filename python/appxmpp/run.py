@@ -115,13 +115,14 @@ class Runner:
         return OK
 
     def stop(self, timeout: float) -> None:
-        """Finish deliveries and requests, say goodbye to the server: in about `timeout` seconds."""
+        """Finish requests and deliveries, say goodbye to the server: in about `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        if not self._dispatcher.stop(timeout) and timeout:
-            log.warning("some handlers did not finish within %g seconds; leaving them", timeout)
-        self._chat.close(max(1.0, deadline - time.monotonic()))
+        self._dispatcher.closing()
         if self._http:
-            self._http.stop(max(0.5, deadline - time.monotonic()))
+            self._http.stop(timeout)
+        self._chat.close(max(1.0, deadline - time.monotonic()))
+        if not self._dispatcher.join(1.0) and timeout:
+            log.warning("some handlers did not finish within %g seconds; leaving them", timeout)
 
     def _environment(self) -> None:
         for name, value in self._config.env_variables.items():

@@ -1,9 +1,11 @@
 """The examples in examples/python, on the test double and on the embedded server."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from appxmpp import talk
+from appxmpp import demo, talk
 from appxmpp.testing import Bot
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
@@ -33,6 +35,22 @@ def test_the_conversation_on_the_test_double(bot, request):
             assert bot.pop() == line.text
     with pytest.raises(AssertionError, match=r"no .* message"):
         bot.pop()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "demo"])
+def test_the_conversation_on_the_embedded_server(name):
+    arguments = ["demo"] if name == "demo" else ["dev", "--port", "0", str(EXAMPLES / name / "app.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "appxmpp", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = Path(demo.__path__[0]) if name == "demo" else EXAMPLES / name
+    lines = talk.parse((folder / "talk.txt").read_text())
+    assert [(line.who, line.text) for line in talk.parse(done.stdout)] == [(line.who, line.text) for line in lines]
 
 
 @pytest.mark.parametrize("bot", ["presence_webapp2"], indirect=True)

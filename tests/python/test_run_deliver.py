@@ -7,7 +7,7 @@ import threading
 import flask
 import pytest
 import webapp2
-from appxmpp import direct
+from appxmpp import direct, errors
 from appxmpp.deliver import Caller, Dispatcher, form
 
 CHAT = "/_ah/xmpp/message/chat/"
@@ -174,38 +174,47 @@ def test_the_answer_is_closed_and_an_error_answer_replaces_the_first():
     assert (answer.status, answer.reason, answer.body, closed) == (503, "Later", b"later", [True])
 
 
-Item = collections.namedtuple("Item", "id path fields sender")
+Item = collections.namedtuple("Item", "id stanza_id path fields sender")
+
+
+def item(name, sender):
+    return Item(0, name, CHAT, [], sender)
 
 
 class Lanes:
     """A source that hands out one item of a sender at a time, as the native module does."""
 
-    def __init__(self):
+    def __init__(self, *items):
         self.changed = threading.Condition()
-        self.waiting, self.busy, self.statuses = [], set(), {}
+        self.waiting, self.busy, self.statuses = list(items), set(), {}
+        self.closed = False
 
     def put(self, *items):
         with self.changed:
             self.waiting.extend(items)
             self.changed.notify_all()
 
-    def next_batch(self, _max, timeout):
+    def close(self):
         with self.changed:
-            self.changed.wait_for(self._next, timeout)
-            item = self._next()
-            if item is None:
-                return []
-            self.waiting.remove(item)
-            self.busy.add(item.sender)
-            return [item]
+            self.closed = True
+            self.changed.notify_all()
+
+    def next_batch(self, _max, _timeout):
+        with self.changed:
+            self.changed.wait_for(lambda: self._next() or (self.closed and not self.waiting and not self.busy))
+            if (found := self._next()) is None:
+                raise errors.UnavailableError("closed")
+            self.waiting.remove(found)
+            self.busy.add(found.sender)
+            return [found]
 
     def _next(self):
-        return next((item for item in self.waiting if item.sender not in self.busy), None)
+        return next((one for one in self.waiting if one.sender not in self.busy), None)
 
     def done(self, item, status):
         with self.changed:
             self.busy.remove(item.sender)
-            self.statuses[item.id] = status
+            self.statuses[item.stanza_id] = status
             self.changed.notify_all()
 
 
@@ -217,52 +226,70 @@ def dispatcher(source, post, workers=4):
     return made
 
 
-def test_stopping_finishes_what_waits():
-    source, order = Lanes(), []
-    source.put(*(Item(f"{sender}{n}", CHAT, [], sender) for n in range(20) for sender in "abcde"))
-    running = dispatcher(source, lambda _path, _fields, id: order.append(id) or 200)
-    assert running.stop(20)
+def test_closing_finishes_what_waits():
+    order = []
+    source = Lanes(*(item(f"{sender}{n}", sender) for n in range(20) for sender in "abcde"))
+    running = dispatcher(source, lambda _path, _fields, name: order.append(name) or 200)
+    running.closing()
+    source.close()
+    assert running.join(20)
     for sender in "abcde":
-        assert [id for id in order if id[0] == sender] == [f"{sender}{n}" for n in range(20)]
+        assert [name for name in order if name[1] == sender] == [f"'{sender}{n}'" for n in range(20)]
     assert set(source.statuses.values()) == {200}
+    assert running.failures == []
 
 
 def test_a_slow_handler_holds_up_its_own_sender_only():
     source, go, others = Lanes(), threading.Event(), threading.Semaphore(0)
 
-    def post(_path, _fields, id):
-        if id == "slow":
+    def post(_path, _fields, name):
+        if name == "'slow'":
             assert go.wait(20)
         else:
             others.release()
         return 200
 
     running = dispatcher(source, post, workers=2)
-    source.put(Item("slow", CHAT, [], "a"), Item("after", CHAT, [], "a"))
-    source.put(*(Item(f"b{n}", CHAT, [], f"b{n}") for n in range(10)))
+    source.put(item("slow", "a"), item("after", "a"))
+    source.put(*(item(f"b{n}", f"b{n}") for n in range(10)))
     for _ in range(10):
         assert others.acquire(timeout=20)
     assert "after" not in source.statuses
     go.set()
-    assert running.stop(20)
+    running.closing()
+    source.close()
+    assert running.join(20)
     assert source.statuses["after"] == 200
 
 
-def test_a_handler_that_never_ends_does_not_hold_up_stopping():
-    source, at_work = Lanes(), threading.Event()
-    forever = threading.Event()
-    running = dispatcher(source, lambda *_: at_work.set() or forever.wait(60) or 200)
-    source.put(Item("x", CHAT, [], "a"))
+def test_a_handler_that_never_ends_does_not_hold_up_the_end():
+    at_work, forever = threading.Event(), threading.Event()
+    running = dispatcher(Lanes(item("x", "a")), lambda *_: at_work.set() or forever.wait(60) or 200)
     assert at_work.wait(20)
-    assert not running.stop(0.1)
+    assert not running.join(0.1)
     forever.set()
 
 
-def test_a_source_that_fails_is_reported():
+@pytest.mark.parametrize("error", [OSError("gone"), errors.UnavailableError("gone")])
+def test_a_source_that_fails_is_reported(error):
     class Broken(Lanes):
         def next_batch(self, *_):
-            raise OSError("gone")
+            raise error
 
     running = dispatcher(Broken(), None, workers=1)
-    assert running.stop(20)
-    assert [str(error) for error in running.failures] == ["gone"]
+    assert running.join(20)
+    assert running.failures == [error]
+
+
+def test_a_delivery_is_logged_without_what_was_said(caplog):
+    caplog.set_level(logging.INFO, "appxmpp.delivery")
+    source = Lanes(Item(7, None, CHAT, FIELDS, "romeo@example.net"))
+    running = dispatcher(source, lambda *_: 404)
+    running.closing()
+    source.close()
+    assert running.join(20)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"{CHAT} from romeo@example.net: 404 in ")
+    assert record.getMessage().endswith("(stanza 7)")
+    assert "--x" not in record.getMessage()
