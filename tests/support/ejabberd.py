@@ -57,6 +57,7 @@ modules:
   mod_offline: {{access_max_user_messages: max_user_offline_messages}}
   mod_ping: {{}}
   mod_roster: {{}}
+  mod_version: {{}}
 """,
         )
 
@@ -67,6 +68,7 @@ modules:
     module: ejabberd_service
     access: all
     shaper: none
+    global_routes: false
     hosts:
 {hosts}"""
 

@@ -28,7 +28,7 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "console" }} }}
 interfaces = {{ "127.0.0.1" }}; local_interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {self.c2s_port} }}; component_ports = {{ {self.component_port} }}
 http_ports = {{ {self.http_port} }}; https_ports = {{ }}
-modules_enabled = {{ "saslauth", "tls", "disco", "roster", "ping", "offline", "posix" }}
+modules_enabled = {{ "saslauth", "tls", "disco", "roster", "ping", "version", "offline", "posix" }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 c2s_require_encryption = false
