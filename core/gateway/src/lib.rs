@@ -2,9 +2,22 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod deliver;
+pub mod doctor;
+pub mod gateway;
+pub mod health;
+pub mod log;
+pub mod metrics;
+pub mod notify;
 pub mod rest;
+pub mod routes;
 pub mod secret;
+pub mod send;
+pub mod server;
+pub mod shutdown;
 
 mod id;

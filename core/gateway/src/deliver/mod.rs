@@ -1,6 +1,8 @@
 //! Webhooks: App Engine form posts and mod_rest callbacks from one delivery engine.
 
+pub mod client;
 pub mod codes;
+pub mod engine;
 pub mod multipart;
 pub mod reply;
 pub mod sign;

@@ -154,7 +154,9 @@ impl<'b> Draft<'b> {
         if !address.from.is_empty() {
             writer::attribute(&mut out, "from", address.from);
         }
-        writer::attribute(&mut out, "id", address.id);
+        if !address.id.is_empty() {
+            writer::attribute(&mut out, "id", address.id);
+        }
         if let Some(type_) = address.type_ {
             writer::attribute(&mut out, "type", type_);
         }
@@ -173,7 +175,7 @@ impl<'b> Draft<'b> {
         out
     }
 
-    fn into_owned(self) -> Draft<'static> {
+    pub(super) fn into_owned(self) -> Draft<'static> {
         Draft { inner: Cow::Owned(self.inner.into_owned()), ..self }
     }
 }
@@ -192,7 +194,7 @@ pub struct Address<'a> {
 }
 
 /// A request's nesting is bounded by its size alone, as mod_rest's is: no step takes stack for it.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits { stanza_bytes: 16 * 1024 * 1024, depth: 16 * 1024, ..Limits::default() }
 }
 

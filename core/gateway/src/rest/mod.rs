@@ -7,3 +7,6 @@ pub mod form;
 pub mod json;
 pub mod media;
 pub mod path;
+pub mod request;
+pub mod serve;
+pub mod stanza;

@@ -1,0 +1,161 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use appxmpp::{Error, ErrorKind};
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Process};
+use crate::gateway::{Addresses, Gateway};
+use crate::{doctor, log, notify, send, shutdown};
+
+/// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
+#[derive(Debug, Parser)]
+#[command(name = "appxmpp", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    Gateway {
+        /// The configuration; without it the environment alone is used.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration and say what it means.
+    Check {
+        /// The configuration.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Find out why it does not work: configuration, server, login, webhooks.
+    Doctor {
+        /// The configuration.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Send a message through a running gateway.
+    Send {
+        /// The configuration of the gateway.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Which app sends, by its id; needed where there are several.
+        #[arg(long)]
+        app: Option<String>,
+        /// The sender; the app's default one otherwise.
+        #[arg(long, value_name = "JID")]
+        from: Option<String>,
+        /// To whom.
+        #[arg(required = true, value_name = "JID")]
+        to: Vec<String>,
+        /// The text; `-` reads it from standard input.
+        #[arg(long, short, value_name = "TEXT")]
+        body: String,
+    },
+    /// Print an example configuration with every key.
+    Example,
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Gateway { config } => gateway(config.as_deref()),
+        Command::Check { config } => check(config.as_deref()),
+        Command::Doctor { config } => load(config.as_deref()).and_then(doctor::run),
+        Command::Send { config, app, from, to, body } => load(config.as_deref())
+            .and_then(|config| send::run(&config, app.as_deref(), from.as_deref(), &to, &body)),
+        Command::Example => {
+            print!("{}", config::keys::example());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("appxmpp: {error}");
+            exit_code(error.kind())
+        }
+    }
+}
+
+/// sysexits(3): 78 for the configuration, 77 for credentials that the server refuses, else 1.
+fn exit_code(kind: ErrorKind) -> ExitCode {
+    ExitCode::from(match kind {
+        ErrorKind::Config | ErrorKind::InvalidJid => 78,
+        ErrorKind::NotAuthorized => 77,
+        _ => 1,
+    })
+}
+
+fn load(path: Option<&Path>) -> appxmpp::Result<Config> {
+    config::load(path, &Process)
+}
+
+fn runtime() -> appxmpp::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Error::new(ErrorKind::Internal, format!("cannot start the runtime: {error}"))
+    })
+}
+
+fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
+    let config = load(path)?;
+    log::start(&config.log);
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let stop = shutdown::watch().map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("cannot watch for signals: {error}"))
+        })?;
+        let (refused, mut refusal) = tokio::sync::mpsc::channel(1);
+        let started = |gateway: &std::sync::Arc<Gateway>, addresses: Addresses| {
+            tracing::info!(
+                listen = addresses.http,
+                metrics = addresses.metrics.unwrap_or_default(),
+                version = env!("CARGO_PKG_VERSION"),
+                "the gateway serves HTTP"
+            );
+            let gateway = std::sync::Arc::clone(gateway);
+            tokio::spawn(async move {
+                for app in gateway.apps() {
+                    if let Err(error) = app.ready().await {
+                        let _ = refused.send(error).await;
+                        return;
+                    }
+                }
+                notify::ready("every stream is up");
+            });
+        };
+        let running = Gateway::run(config, stop, started);
+        tokio::select! {
+            result = running => result,
+            Some(error) = refusal.recv() => Err(error),
+        }
+    });
+    notify::stopping();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+fn check(path: Option<&Path>) -> appxmpp::Result<()> {
+    let config = load(path)?;
+    for app in &config.apps {
+        println!("app {}: {} through {}", app.id, app.domain, app.backend);
+        if let Some(url) = &app.url {
+            println!("  form posts to {url}/_ah/xmpp/… for {}", app.inbound_services.join(", "));
+        }
+        if let Some(url) = &app.callback_url {
+            println!("  callbacks to {url} as {}", app.callback_media.name());
+        }
+        if app.url.is_none() && app.callback_url.is_none() {
+            println!("  nobody is told what arrives: neither url nor callback_url is set");
+        }
+    }
+    println!("ok");
+    Ok(())
+}

@@ -1,0 +1,467 @@
+//! Delivers: in order for each sender, side by side for different ones, a bounded number at once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use appxmpp::service::{Delivery, InboundService, LaneLimits, Lanes, Ticket};
+use appxmpp::stanza::{Stanza, StanzaKind};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use tokio::sync::Notify;
+
+use super::client::{Answer, Failure, Poster};
+use super::reply::{self, Inbound, Outcome};
+use super::sign::{self, Signer};
+use super::{multipart, template};
+use crate::config;
+use crate::id;
+use crate::metrics::{DeliveryOutcome, Metrics, Route};
+use crate::rest::media::Media;
+use crate::rest::path::Kind;
+use crate::rest::{form, json, stanza};
+
+const ACCEPTED: &str =
+    "application/xmpp+xml, application/json, application/x-www-form-urlencoded, text/plain";
+/// The longest pause before another attempt.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Takes replies to where they go.
+pub trait Outbox: Send + Sync + 'static {
+    /// Sends a stanza as soon as possible; what cannot be sent is logged and lost.
+    fn send(&self, stanza: String) -> impl Future<Output = ()> + Send;
+}
+
+/// The deliveries of one app.
+pub struct Engine<O> {
+    app: Arc<config::App>,
+    poster: Poster,
+    media: Mutex<Media>,
+    signer: Signer,
+    headers: HeaderMap,
+    metrics: Arc<Metrics>,
+    outbox: O,
+    state: Mutex<State>,
+    /// Wakes who waits for the last delivery to end.
+    idle: Notify,
+    /// Ends pauses between attempts.
+    stopping: Notify,
+    next_id: AtomicU64,
+    run: String,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: Lanes,
+    running: usize,
+    stopped: bool,
+}
+
+impl<O: Outbox> Engine<O> {
+    /// The engine of `app`; replies go to `outbox`.
+    pub fn new(app: Arc<config::App>, metrics: Arc<Metrics>, outbox: O) -> Arc<Self> {
+        let mut headers = HeaderMap::new();
+        let agent = if app.strict {
+            HeaderValue::from_static("Prosody XMPP Server")
+        } else {
+            HeaderValue::from_static(concat!("appxmpp/", env!("CARGO_PKG_VERSION")))
+        };
+        headers.insert(USER_AGENT, agent);
+        let limits = LaneLimits {
+            deliveries: app.webhook_queue,
+            per_sender: app.webhook_queue.div_ceil(10).max(100),
+            ..LaneLimits::default()
+        };
+        Arc::new(Self {
+            poster: Poster::new(app.webhook_concurrency, app.webhook_timeout),
+            media: Mutex::new(app.callback_media),
+            signer: Signer::new(app.webhook_secret.expose()),
+            headers,
+            metrics,
+            outbox,
+            state: Mutex::new(State { lanes: Lanes::new(limits), running: 0, stopped: false }),
+            idle: Notify::new(),
+            stopping: Notify::new(),
+            next_id: AtomicU64::new(0),
+            run: id::alphanumeric::<8>(),
+            app,
+        })
+    }
+
+    /// How many deliveries wait or run.
+    pub fn depth(&self) -> usize {
+        self.lock().lanes.len()
+    }
+
+    /// Queues a form post that the service made.
+    pub fn post_form(self: &Arc<Self>, delivery: Delivery) {
+        self.queue(delivery);
+    }
+
+    /// Queues a mod_rest callback.
+    pub fn call_back(self: &Arc<Self>, stanza: Stanza) {
+        let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        // No path and no fields: what is posted depends on the callback's media type.
+        let service = InboundService::Message;
+        self.queue(Delivery {
+            id: id | CALLBACK,
+            path: "",
+            fields: Vec::new(),
+            service,
+            sender,
+            stanza,
+        });
+    }
+
+    fn queue(self: &Arc<Self>, delivery: Delivery) {
+        let refused = {
+            let mut state = self.lock();
+            let refused = state.lanes.push(delivery).err();
+            self.start(&mut state);
+            refused
+        };
+        if let Some(delivery) = refused {
+            self.metrics.delivered(route(&delivery), DeliveryOutcome::Refused);
+            self.refuse(&delivery);
+        }
+    }
+
+    /// There is no room: the sender is told to try again later.
+    fn refuse(self: &Arc<Self>, delivery: &Delivery) {
+        tracing::warn!(app = self.app.id, "the delivery queue is full; a stanza was refused");
+        let Some(inbound) = inbound(&delivery.stanza) else { return };
+        let answerable = delivery.path.is_empty() || delivery.service == InboundService::Message;
+        if !answerable || matches!(inbound.type_, Some("error" | "result")) {
+            return;
+        }
+        let stanza = reply::error(&inbound, super::codes::condition(429), None);
+        let engine = Arc::clone(self);
+        tokio::spawn(async move { engine.outbox.send(stanza).await });
+    }
+
+    /// Starts as many deliveries as may run.
+    fn start(self: &Arc<Self>, state: &mut State) {
+        while state.running < self.app.webhook_concurrency && !state.stopped {
+            let Some((ticket, delivery)) = state.lanes.claim(1).pop() else { break };
+            state.running += 1;
+            let engine = Arc::clone(self);
+            tokio::spawn(async move { engine.work(ticket, delivery).await });
+        }
+    }
+
+    /// Handles one delivery, and others after it for as long as there are any.
+    async fn work(self: Arc<Self>, mut ticket: Ticket, mut delivery: Arc<Delivery>) {
+        loop {
+            self.deliver(&delivery).await;
+            let mut state = self.lock();
+            state.lanes.done(&ticket);
+            let next = if state.stopped { None } else { state.lanes.claim(1).pop() };
+            match next {
+                Some(claimed) => (ticket, delivery) = claimed,
+                None => {
+                    state.running -= 1;
+                    if state.running == 0 {
+                        self.idle.notify_waiters();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes no more, and waits for what runs, at most until `deadline`.
+    pub async fn drain(&self, deadline: tokio::time::Instant) {
+        loop {
+            let idle = self.idle.notified();
+            {
+                let state = self.lock();
+                if state.running == 0 && state.lanes.is_empty() {
+                    return;
+                }
+            }
+            if tokio::time::timeout_at(deadline, idle).await.is_err() {
+                break;
+            }
+        }
+        self.lock().stopped = true;
+        self.stopping.notify_waiters();
+        tracing::warn!(app = self.app.id, left = self.depth(), "stopped with deliveries left");
+    }
+
+    async fn deliver(&self, delivery: &Delivery) {
+        let started = Instant::now();
+        let outcome = if delivery.path.is_empty() {
+            self.callback(delivery).await
+        } else {
+            self.form_post(delivery).await
+        };
+        self.metrics.delivery_took(route(delivery), outcome, started.elapsed());
+    }
+
+    async fn callback(&self, delivery: &Delivery) -> DeliveryOutcome {
+        let stanza = &delivery.stanza;
+        let (Some(inbound), Some(url)) = (inbound(stanza), &self.app.callback_url) else {
+            return DeliveryOutcome::Refused;
+        };
+        let media = *self.media.lock().unwrap_or_else(PoisonError::into_inner);
+        let url = if template::is_template(url) { expand(url, &inbound) } else { url.clone() };
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+        headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let language = stanza.lang().and_then(|lang| HeaderValue::from_str(lang).ok());
+        if let Some(language) = language {
+            headers.insert(CONTENT_LANGUAGE, language);
+        }
+        let result =
+            self.attempt(delivery, &url, headers, body(stanza, media, self.app.strict)).await;
+        let (reply, outcome) = match &result {
+            Ok(answer) => {
+                let outcome = Outcome::Answered {
+                    status: answer.status,
+                    content_type: answer.content_type.as_deref(),
+                    body: &answer.body,
+                };
+                (
+                    reply::reply(&inbound, &outcome, self.app.strict),
+                    DeliveryOutcome::of(answer.status),
+                )
+            }
+            Err(failure) => {
+                let reply = reply::reply(&inbound, &Outcome::Unreachable, self.app.strict);
+                (reply, DeliveryOutcome::failed(failure))
+            }
+        };
+        if let Some(stanza) = reply {
+            self.outbox.send(stanza).await;
+        }
+        outcome
+    }
+
+    async fn form_post(&self, delivery: &Delivery) -> DeliveryOutcome {
+        let Some(base) = &self.app.url else { return DeliveryOutcome::Refused };
+        let fields: Vec<(&str, &str)> =
+            delivery.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let form = multipart::encode(&fields);
+        let mut headers = self.headers.clone();
+        let content_type = HeaderValue::from_str(&form.content_type);
+        headers.insert(
+            CONTENT_TYPE,
+            content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
+        );
+        let body = Bytes::from(form.body);
+        for path in paths(delivery.path, self.app.fallback_paths) {
+            let url = format!("{base}{path}");
+            match self.attempt(delivery, &url, headers.clone(), body.clone()).await {
+                Ok(answer) if answer.status == 404 && self.app.fallback_paths => {}
+                Ok(answer) => {
+                    let outcome = DeliveryOutcome::of(answer.status);
+                    if outcome != DeliveryOutcome::Ok {
+                        let status = answer.status;
+                        tracing::warn!(
+                            app = self.app.id,
+                            path,
+                            status,
+                            "the app refused a delivery"
+                        );
+                    }
+                    return outcome;
+                }
+                Err(failure) => {
+                    self.give_up(delivery).await;
+                    return DeliveryOutcome::failed(&failure);
+                }
+            }
+        }
+        tracing::warn!(app = self.app.id, path = delivery.path, "the app has no handler (404)");
+        DeliveryOutcome::of(404)
+    }
+
+    /// The app cannot be reached: the sender of a message learns it.
+    async fn give_up(&self, delivery: &Delivery) {
+        let Some(inbound) = inbound(&delivery.stanza) else { return };
+        let is_message = inbound.kind == Kind::Message && inbound.type_ != Some("error");
+        if is_message {
+            self.outbox.send(reply::error(&inbound, super::codes::UNREACHABLE, None)).await;
+        }
+    }
+
+    /// Posts once, and again where another attempt may help.
+    async fn attempt(
+        &self,
+        delivery: &Delivery,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        let uri: Uri = url.parse().map_err(|_| Failure::Connect(format!("{url} is no URL")))?;
+        let id = format!("{}-{:x}", self.run, delivery.id);
+        let attempts = if self.app.strict { 1 } else { self.app.webhook_attempts };
+        for attempt in 1.. {
+            let headers = self.signed(headers.clone(), &id, &body);
+            let result = self.poster.post(uri.clone(), headers, body.clone()).await;
+            let pause = match &result {
+                Err(Failure::Connect(_)) => Some(None),
+                Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
+                    Some(answer.retry_after)
+                }
+                _ => None,
+            };
+            let (Some(asked), true) = (pause, attempt < attempts) else {
+                if let Err(failure) = &result {
+                    tracing::warn!(
+                        app = self.app.id,
+                        delivery = id,
+                        attempt,
+                        "webhook failed: {failure}"
+                    );
+                }
+                return result;
+            };
+            self.metrics.retried();
+            let doubled = Duration::from_millis(200 << (2 * attempt.min(6)));
+            let pause = asked.unwrap_or(doubled).min(MAX_PAUSE);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stopping.notified() => return result,
+            }
+        }
+        Err(Failure::Timeout)
+    }
+
+    fn signed(&self, mut headers: HeaderMap, delivery: &str, body: &[u8]) -> HeaderMap {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let value = self.signer.value(now, delivery, body);
+        for (name, value) in [(sign::SIGNATURE, value.as_str()), (sign::DELIVERY, delivery)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        headers
+    }
+
+    /// Asks the callback what it would like to get, as mod_rest does when a host is loaded.
+    pub async fn probe(&self) {
+        let Some(url) = &self.app.callback_url else { return };
+        let own = Inbound {
+            kind: Kind::Message,
+            from: &self.app.domain,
+            to: &self.app.domain,
+            id: None,
+            type_: Some("info"),
+            wants_receipt: false,
+        };
+        let url = expand(&url.replace("{kind}", "meta"), &own);
+        let Ok(uri) = url.parse::<Uri>() else { return };
+        let asked = self
+            .poster
+            .request(http::Method::OPTIONS, uri, self.headers.clone(), Bytes::new())
+            .await;
+        match asked {
+            Ok(answer) if answer.status == 200 => {
+                if let Some(accept) = &answer.accept {
+                    let media = Media::of_answer(Some(accept), None);
+                    *self.media.lock().unwrap_or_else(PoisonError::into_inner) = media;
+                    tracing::info!(
+                        app = self.app.id,
+                        media = media.name(),
+                        "the callback chose its media type"
+                    );
+                }
+            }
+            Ok(answer) => {
+                tracing::debug!(
+                    app = self.app.id,
+                    status = answer.status,
+                    "the callback does not answer OPTIONS"
+                );
+            }
+            Err(failure) => {
+                tracing::warn!(app = self.app.id, "the callback is not there yet: {failure}")
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the numbers of callbacks and of the service's deliveries apart.
+const CALLBACK: u64 = 1 << 63;
+
+fn route(delivery: &Delivery) -> Route {
+    match delivery.service {
+        _ if delivery.path.is_empty() => Route::Callback,
+        InboundService::Message => Route::Message,
+        InboundService::Presence => Route::Presence,
+        InboundService::Subscribe => Route::Subscription,
+        InboundService::Error => Route::Error,
+    }
+}
+
+/// What the reply to a stanza depends on; `None` for what is no stanza or has no sender.
+pub(crate) fn inbound(stanza: &Stanza) -> Option<Inbound<'_>> {
+    let kind = match stanza.kind() {
+        StanzaKind::Message => Kind::Message,
+        StanzaKind::Presence => Kind::Presence,
+        StanzaKind::Iq => Kind::Iq,
+        StanzaKind::Other => return None,
+    };
+    Some(Inbound {
+        kind,
+        from: stanza.from()?.as_str(),
+        to: stanza.to().map_or("", |to| to.as_str()),
+        id: stanza.id(),
+        type_: stanza.type_(),
+        wants_receipt: wants_receipt(stanza),
+    })
+}
+
+fn wants_receipt(stanza: &Stanza) -> bool {
+    const RECEIPTS: &str = "urn:xmpp:receipts";
+    stanza.kind() == StanzaKind::Message
+        && stanza.id().is_some()
+        && !matches!(stanza.type_(), Some("groupchat" | "error"))
+        && memchr::memmem::find(stanza.raw(), RECEIPTS.as_bytes()).is_some()
+        && stanza.element().is_ok_and(|element| element.child("request", RECEIPTS).is_some())
+}
+
+fn expand(url: &str, inbound: &Inbound<'_>) -> String {
+    let fields = template::Fields {
+        kind: inbound.kind.name(),
+        type_: inbound.type_,
+        to: inbound.to,
+        from: inbound.from,
+    };
+    template::expand(url, &fields)
+}
+
+/// The body of a callback.
+fn body(stanza: &Stanza, media: Media, strict: bool) -> Bytes {
+    match media {
+        Media::Xml => stanza::to_xml(stanza),
+        Media::Text => stanza.body().unwrap_or_default().into_owned().into(),
+        Media::Json => {
+            let members = json::of_stanza(&stanza::to_client(stanza), json::Mode::json(strict));
+            serde_json::Value::from(members).to_string().into()
+        }
+        Media::Form => {
+            let members = json::of_stanza(&stanza::to_client(stanza), json::Mode::form(strict));
+            form::write(&members).into()
+        }
+    }
+}
+
+/// The path itself, and what apps copied from a faulty sample listen on.
+fn paths(path: &'static str, fallback: bool) -> Vec<&'static str> {
+    let mut paths = vec![path];
+    if fallback {
+        if path == "/_ah/xmpp/error/" {
+            paths.push("/_ah/xmpp/message/error/");
+        }
+        paths.extend(path.strip_suffix('/'));
+    }
+    paths
+}

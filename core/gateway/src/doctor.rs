@@ -1,0 +1,156 @@
+//! `appxmpp doctor`: each thing that can be wrong, in the order in which it would be.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use appxmpp::net::{Backend, Connection, ConnectionConfig, Endpoint};
+use appxmpp::{Error, ErrorKind, Result};
+
+use crate::config::{App, Config};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at everything, and prints a line for each.
+///
+/// # Errors
+/// If something is wrong; the lines say what.
+pub fn run(config: Config) -> Result<()> {
+    println!("ok       the configuration is valid");
+    let mut wrong = 0;
+    for app in &config.apps {
+        println!("app {}", app.id);
+        let findings = examine(app);
+        wrong += findings.iter().filter(|finding| finding.is_err()).count();
+        for finding in findings {
+            match finding {
+                Ok(text) => println!("  ok     {text}"),
+                Err(text) => println!("  WRONG  {text}"),
+            }
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        wrong => Err(Error::new(ErrorKind::Internal, format!("{wrong} things are wrong"))),
+    }
+}
+
+type Finding = std::result::Result<String, String>;
+
+fn examine(app: &App) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let backend = match Backend::parse(&app.backend) {
+        Ok(Backend::Component { endpoint, .. }) => endpoint,
+        Ok(_) => return vec![Err("the backend is no XMPP server".to_owned())],
+        Err(error) => return vec![Err(error.to_string())],
+    };
+    let reachable = reach(&backend);
+    let reached = reachable.is_ok();
+    findings.push(reachable);
+    if reached {
+        findings.extend(log_in(app));
+    }
+    for (key, url) in [("url", &app.url), ("callback_url", &app.callback_url)] {
+        if let Some(url) = url {
+            findings.push(webhook(key, url));
+        }
+    }
+    findings
+}
+
+fn reach(endpoint: &Endpoint) -> Finding {
+    match endpoint {
+        Endpoint::Unix(path) => UnixStream::connect(path)
+            .map(|_| format!("{endpoint} accepts connections"))
+            .map_err(|error| format!("{endpoint}: {error}; is the XMPP server running?")),
+        Endpoint::Tcp { host, port } => {
+            let addresses: Vec<_> = (host.as_str(), *port)
+                .to_socket_addrs()
+                .map_err(|error| format!("the name {host} has no address: {error}"))?
+                .collect();
+            let mut last = None;
+            for address in &addresses {
+                match TcpStream::connect_timeout(address, PATIENCE) {
+                    Ok(_) => return Ok(format!("{endpoint} accepts connections")),
+                    Err(error) => last = Some(error),
+                }
+            }
+            let why = last.map(|error| error.to_string()).unwrap_or_default();
+            Err(format!(
+                "{endpoint} does not accept connections ({why}); start the XMPP server, and let it \
+                 listen for components there (Prosody: component_ports; ejabberd: a listener with \
+                 module ejabberd_service)"
+            ))
+        }
+    }
+}
+
+/// Logs in, and asks oneself for an answer through the server.
+fn log_in(app: &App) -> Vec<Finding> {
+    let opened = Backend::parse(&app.backend)
+        .and_then(|backend| {
+            let secret = appxmpp::net::Secret::new(app.secret.expose());
+            ConnectionConfig::for_backend(&backend, Some(secret))
+        })
+        .and_then(Connection::open);
+    let connection = match opened {
+        Ok(connection) => connection,
+        Err(error) => return vec![Err(error.to_string())],
+    };
+    let domain = &app.domain;
+    let findings = match connection.wait_ready(PATIENCE) {
+        Ok(true) => vec![
+            Ok(format!("the server accepts the component {domain}")),
+            echo(&connection, domain),
+        ],
+        Ok(false) => vec![Err(format!(
+            "the server did not accept the component {domain} in {PATIENCE:?}; its log says why. Is \
+             a gateway connected already? The server lets only one in"
+        ))],
+        Err(error) => vec![Err(error.to_string())],
+    };
+    connection.close_blocking(Duration::from_secs(2));
+    findings
+}
+
+fn echo(connection: &Connection, domain: &str) -> Finding {
+    let message =
+        format!("<message to=\"{domain}\" from=\"{domain}\" id=\"doctor\" type=\"headline\"/>");
+    let lost = |why: &dyn std::fmt::Display| {
+        format!("a stanza to {domain} does not come back: {why}; the server does not route to it")
+    };
+    connection.send_blocking(&message, PATIENCE).map_err(|error| lost(&error))?;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return Err(lost(&"no answer in time"));
+        }
+        let events = connection.next_events_blocking(16, left).map_err(|error| lost(&error))?;
+        for event in events.unwrap_or_default() {
+            if let appxmpp::net::Event::Stanza(stanza) = event
+                && stanza.id() == Some("doctor")
+            {
+                return Ok(format!("a stanza to {domain} comes back through the server"));
+            }
+        }
+    }
+}
+
+fn webhook(key: &str, url: &str) -> Finding {
+    let plain: String = url.split('{').next().unwrap_or(url).to_owned();
+    let uri: http::Uri = plain.parse().map_err(|_| format!("{key} {url} is no URL"))?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().unwrap_or(80);
+    let addresses = (host.as_str(), port)
+        .to_socket_addrs()
+        .map_err(|error| format!("{key}: the name {host} has no address: {error}"))?;
+    let mut last = String::new();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(_) => return Ok(format!("{key} {url} accepts connections")),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(format!("{key} {url} does not accept connections ({last}); start the web app"))
+}

@@ -1,0 +1,132 @@
+//! The composition root: apps, HTTP servers, and how they start and stop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use appxmpp::store::{MemoryStore, SqliteStore, Store};
+use appxmpp::{Error, ErrorKind, Result};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::config::{self, Config};
+use crate::metrics::Metrics;
+use crate::rest::error::RestError;
+use crate::server::Server;
+use crate::{routes, shutdown};
+
+/// Everything that runs.
+pub struct Gateway {
+    /// The HTTP server's settings.
+    pub http: config::Http,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    apps: Vec<Arc<App>>,
+}
+
+/// Where the servers listen, for whoever chose port 0.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// `/rest`
+    pub http: String,
+    /// `/metrics`
+    pub metrics: Option<String>,
+}
+
+impl Gateway {
+    /// The app that a request is for.
+    ///
+    /// # Errors
+    /// 400 without a Host header, 404 for a host that is no app's.
+    pub fn app_for(&self, host: Option<&str>) -> Result<&App, RestError> {
+        let host = host.ok_or(RestError::UNPARSABLE)?;
+        let is = |name: &String| name.eq_ignore_ascii_case(host);
+        let named =
+            self.apps.iter().find(|app| is(&app.config.domain) || app.config.hosts.iter().any(is));
+        match (named, self.apps.as_slice()) {
+            (Some(app), _) => Ok(app),
+            (None, [only]) if !only.config.strict => Ok(only),
+            _ => Err(RestError::UNKNOWN_HOST),
+        }
+    }
+
+    /// The apps.
+    pub fn apps(&self) -> &[Arc<App>] {
+        &self.apps
+    }
+
+    /// Whether every stream is up.
+    pub fn is_ready(&self) -> bool {
+        self.apps.iter().all(|app| app.is_ready())
+    }
+
+    /// Runs until `stop` says so; `started` is told where the servers listen.
+    ///
+    /// # Errors
+    /// What keeps it from starting: settings, store, or an address that is in use.
+    pub async fn run(
+        config: Config,
+        mut stop: watch::Receiver<shutdown::Stop>,
+        started: impl FnOnce(&Arc<Self>, Addresses) + Send,
+    ) -> Result<()> {
+        let metrics = Arc::new(Metrics::default());
+        let drain = config.drain;
+        let main = Server::bind(&config.http.listen).await?;
+        let side = match &config.http.metrics {
+            Some(listen) => Some(Server::bind(listen).await?),
+            None => None,
+        };
+        let mut apps = Vec::with_capacity(config.apps.len());
+        for app in config.apps {
+            apps.push(App::open(app, store(&config.store)?, Arc::clone(&metrics))?);
+        }
+        let gateway = Arc::new(Self { http: config.http, metrics, apps });
+        let addresses =
+            Addresses { http: main.address(), metrics: side.as_ref().map(Server::address) };
+        started(&gateway, addresses);
+        let (closing, closed) = watch::channel(false);
+        let serving = tokio::spawn(main.serve(
+            routes::main(Arc::clone(&gateway)),
+            gateway.http.clone(),
+            Arc::clone(&gateway.metrics),
+            closed.clone(),
+        ));
+        if let Some(side) = side {
+            let http = gateway.http.clone();
+            let metrics = Arc::clone(&gateway.metrics);
+            tokio::spawn(side.serve(routes::side(Arc::clone(&gateway)), http, metrics, closed));
+        }
+        shutdown::reached(&mut stop, shutdown::Stop::Drain).await;
+        tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is under way");
+        let deadline = Instant::now() + drain;
+        let _ = closing.send(true);
+        let finish = async {
+            let _ = tokio::time::timeout_at(deadline, serving).await;
+            for app in &gateway.apps {
+                app.close(deadline).await;
+            }
+        };
+        tokio::select! {
+            () = finish => {}
+            () = shutdown::reached(&mut stop, shutdown::Stop::Now) => {
+                tracing::warn!("stopped at once: asked twice");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn store(store: &config::Store) -> Result<Box<dyn Store>> {
+    match store {
+        config::Store::Memory => Ok(Box::new(MemoryStore::new())),
+        config::Store::Sqlite(path) => {
+            let open = |path: &Path| SqliteStore::open(path);
+            open(path).map(|store| Box::new(store) as Box<dyn Store>).map_err(|error| {
+                Error::new(
+                    ErrorKind::Store,
+                    format!("cannot open the state store {}: {error}", path.display()),
+                )
+            })
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Is the daemon alive, is it ready, and what has it done.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::gateway::Gateway;
+
+/// `/healthz`: the process answers.
+pub async fn alive() -> Response<Body> {
+    text(StatusCode::OK, "text/plain", "ok\n".to_owned())
+}
+
+/// `/readyz`: every app's stream is up; 503 and which are not otherwise.
+pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
+    let mut lines = String::new();
+    for app in gateway.apps() {
+        let state = if app.is_ready() { "ready" } else { "no stream to the XMPP server" };
+        lines.push_str(&format!("{}: {state}\n", app.config.id));
+    }
+    let status = if gateway.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, "text/plain", lines)
+}
+
+/// `/metrics`: OpenMetrics text.
+pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
+    gateway.apps().iter().for_each(|app| app.measure());
+    let type_ = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    text(StatusCode::OK, type_, gateway.metrics.render())
+}
+
+fn text(status: StatusCode, type_: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(type_));
+    response
+}

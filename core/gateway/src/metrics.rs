@@ -1,0 +1,291 @@
+//! What the daemon counts, for `/metrics` in OpenMetrics text. Addresses are never labels.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::deliver::client::Failure;
+
+/// What a delivery is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Route {
+    /// A mod_rest callback.
+    Callback,
+    /// `/_ah/xmpp/message/…`
+    Message,
+    /// `/_ah/xmpp/presence/…`
+    Presence,
+    /// `/_ah/xmpp/subscription/…`
+    Subscription,
+    /// `/_ah/xmpp/error/`
+    Error,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum DeliveryOutcome {
+    /// 2xx.
+    Ok,
+    /// 3xx, 4xx.
+    Rejected,
+    /// 5xx.
+    Error,
+    /// No connection.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// An unreadable answer.
+    Broken,
+    /// No room in the queue.
+    Refused,
+}
+
+impl DeliveryOutcome {
+    /// The outcome that a status stands for.
+    pub fn of(status: u16) -> Self {
+        match status {
+            200..300 => Self::Ok,
+            500.. => Self::Error,
+            _ => Self::Rejected,
+        }
+    }
+
+    /// The outcome that a failure stands for.
+    pub fn failed(failure: &Failure) -> Self {
+        match failure {
+            Failure::Connect(_) => Self::Unreachable,
+            Failure::Timeout => Self::Timeout,
+            Failure::Broken(_) => Self::Broken,
+        }
+    }
+}
+
+/// Which way a stanza went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Direction {
+    /// From the server.
+    In,
+    /// To the server.
+    Out,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AppLabel {
+    app: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    route: Route,
+    outcome: DeliveryOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StanzaLabels {
+    direction: Direction,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    resource: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    app: String,
+    reason: &'static str,
+}
+
+/// All counters.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    up: Family<AppLabel, Gauge>,
+    reconnects: Family<ReasonLabels, Counter>,
+    stanzas: Family<StanzaLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    deliveries: Family<DeliveryLabels, Counter>,
+    delivery_seconds: Family<DeliveryLabels, Histogram, fn() -> Histogram>,
+    retries: Counter,
+    iq_pending: Family<AppLabel, Gauge<i64, AtomicI64>>,
+    queue: Family<AppLabel, Gauge<i64, AtomicI64>>,
+    connections: Gauge,
+    quota: Family<QuotaLabels, Gauge<u64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabels {
+    app: String,
+    counter: &'static str,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([
+        0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("appxmpp");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        let metrics = Self {
+            registry: Registry::default(),
+            up: Family::default(),
+            reconnects: Family::default(),
+            stanzas: Family::default(),
+            requests: Family::default(),
+            deliveries: Family::default(),
+            delivery_seconds: Family::new_with_constructor(histogram),
+            retries: Counter::default(),
+            iq_pending: Family::default(),
+            queue: Family::default(),
+            connections: Gauge::default(),
+            quota: Family::default(),
+        };
+        registry.register(
+            "stream_up",
+            "Whether the stream to the XMPP server is up",
+            metrics.up.clone(),
+        );
+        registry.register(
+            "stream_reconnects",
+            "Streams lost, by reason",
+            metrics.reconnects.clone(),
+        );
+        registry.register("stanzas", "Stanzas, by direction and kind", metrics.stanzas.clone());
+        registry.register(
+            "http_requests",
+            "HTTP requests, by resource and status",
+            metrics.requests.clone(),
+        );
+        registry.register("http_connections", "Open HTTP connections", metrics.connections.clone());
+        registry.register(
+            "deliveries",
+            "Webhooks, by route and outcome",
+            metrics.deliveries.clone(),
+        );
+        registry.register_with_unit(
+            "delivery",
+            "How long a delivery took, retries included",
+            Unit::Seconds,
+            metrics.delivery_seconds.clone(),
+        );
+        registry.register(
+            "delivery_retries",
+            "Further attempts of deliveries",
+            metrics.retries.clone(),
+        );
+        registry.register("queue_depth", "Deliveries that wait or run", metrics.queue.clone());
+        registry.register(
+            "iq_pending",
+            "Requests that wait for an answer",
+            metrics.iq_pending.clone(),
+        );
+        registry.register("service", "What the App Engine service has done", metrics.quota.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// An app's stream is up, or not.
+    pub fn stream(&self, app: &str, up: bool) {
+        self.up.get_or_create(&AppLabel { app: app.to_owned() }).set(up.into());
+    }
+
+    /// An app's stream was lost.
+    pub fn reconnect(&self, app: &str, reason: &'static str) {
+        self.reconnects.get_or_create(&ReasonLabels { app: app.to_owned(), reason }).inc();
+    }
+
+    /// A stanza went through.
+    pub fn stanza(&self, direction: Direction, kind: &'static str) {
+        self.stanzas.get_or_create(&StanzaLabels { direction, kind }).inc();
+    }
+
+    /// An HTTP request was answered.
+    pub fn request(&self, resource: &'static str, status: u16) {
+        self.requests.get_or_create(&RequestLabels { resource, status }).inc();
+    }
+
+    /// A delivery ended without an attempt.
+    pub fn delivered(&self, route: Route, outcome: DeliveryOutcome) {
+        self.deliveries.get_or_create(&DeliveryLabels { route, outcome }).inc();
+    }
+
+    /// A delivery ended.
+    pub fn delivery_took(&self, route: Route, outcome: DeliveryOutcome, took: Duration) {
+        self.delivered(route, outcome);
+        let labels = DeliveryLabels { route, outcome };
+        self.delivery_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A delivery is tried again.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Numbers that are read when somebody asks.
+    pub fn gauges(&self, app: &str, queue: usize, pending: usize, service: &[(&'static str, u64)]) {
+        let label = AppLabel { app: app.to_owned() };
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.queue.get_or_create(&label).set(number(queue));
+        self.iq_pending.get_or_create(&label).set(number(pending));
+        for (counter, value) in service {
+            let labels = QuotaLabels { app: app.to_owned(), counter };
+            self.quota.get_or_create(&labels).set(*value);
+        }
+    }
+
+    /// An HTTP connection was opened.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// An HTTP connection was closed.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string does not fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_openmetrics() {
+        let metrics = Metrics::default();
+        metrics.stream("guestbook", true);
+        metrics.delivery_took(Route::Message, DeliveryOutcome::Ok, Duration::from_millis(3));
+        metrics.request("rest", 202);
+        let text = metrics.render();
+        for line in [
+            "appxmpp_stream_up{app=\"guestbook\"} 1",
+            "appxmpp_deliveries_total{route=\"Message\",outcome=\"Ok\"} 1",
+            "appxmpp_delivery_seconds_count{route=\"Message\",outcome=\"Ok\"} 1",
+            "appxmpp_http_requests_total{resource=\"rest\",status=\"202\"} 1",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The resource `/rest`.
+
+use std::time::Duration;
+
+use appxmpp::stanza::{Stanza, StanzaKind};
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CONTENT_LENGTH,
+    CONTENT_TYPE, HOST, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+
+use super::draft::{Address, Draft};
+use super::error::RestError;
+use super::media::{ErrorMedia, Media};
+use super::path::Kind;
+use super::request::{self, Route};
+use super::{form, json, stanza};
+use crate::app::App;
+use crate::gateway::Gateway;
+use crate::id;
+
+const TIMEOUT: HeaderName = HeaderName::from_static("prosody-rest-timeout");
+/// How much of a refused request's body is read, so that its sender gets to read the refusal.
+const DRAIN: usize = 1024 * 1024;
+
+/// Answers a request for `/rest` or something below it.
+pub async fn handle(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let accept = header(&head.headers, ACCEPT);
+    let refused = |app: Option<&App>, error: &RestError| refusal(app, accept, error);
+    let app = match gateway.app_for(host(&head.headers, &head.uri)) {
+        Ok(app) => app,
+        Err(error) => return refused(None, &error),
+    };
+    let mut response = match answer(gateway, app, &head, body).await {
+        Ok(response) => response,
+        Err(error) => refused(Some(app), &error),
+    };
+    cors(app, response.headers_mut());
+    response
+}
+
+/// The host that a request is for: of its target, else of its Host header, without the port.
+pub(crate) fn host<'h>(headers: &'h HeaderMap, uri: &'h Uri) -> Option<&'h str> {
+    let host = uri.host().or_else(|| header(headers, HOST))?;
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => Some(address),
+        None => host.split(':').next(),
+    }
+}
+
+pub(crate) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+async fn answer(
+    gateway: &Gateway,
+    app: &App,
+    head: &http::request::Parts,
+    body: Body,
+) -> Result<Response<Body>, RestError> {
+    let path = head.uri.path().strip_prefix("/rest").unwrap_or_default();
+    match head.method {
+        Method::OPTIONS => return Ok(empty(StatusCode::OK)),
+        Method::POST => {}
+        Method::GET | Method::HEAD if path.is_empty() => return Ok(moved()),
+        Method::GET => {}
+        _ if app.config.strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
+        _ => return Err(RestError::METHOD),
+    }
+    let path = path.strip_prefix('/').unwrap_or_default();
+    if let Err(error) = app.config.keyring.check(header(&head.headers, AUTHORIZATION)) {
+        drain(body, gateway.http.body_timeout).await;
+        return Err(error);
+    }
+    if head.method == Method::GET {
+        return ask(app, head, path).await;
+    }
+    let body = read(app, head, body, gateway.http.body_timeout).await?;
+    let content_type = header(&head.headers, CONTENT_TYPE);
+    let draft = request::post(path, content_type, &body, app.config.strict)?;
+    let lenient = app.config.strict && Media::of_body(content_type, true) != Some(Media::Xml);
+    let route = request::route(&draft, &app.own, lenient)?;
+    let media = Media::of_answer(header(&head.headers, ACCEPT), content_type);
+    if path == "echo" {
+        return echo(app, &draft, &route, media);
+    }
+    send(app, head, &draft, &route, media).await
+}
+
+async fn ask(
+    app: &App,
+    head: &http::request::Parts,
+    path: &str,
+) -> Result<Response<Body>, RestError> {
+    if path == "echo" {
+        return Err(RestError::MEDIA_TYPE);
+    }
+    let draft = request::get(path, head.uri.query(), app.config.strict)?;
+    let route = request::route(&draft, &app.own, app.config.strict)?;
+    let media = Media::of_answer(header(&head.headers, ACCEPT), None);
+    send(app, head, &draft, &route, media).await
+}
+
+async fn send(
+    app: &App,
+    head: &http::request::Parts,
+    draft: &Draft<'_>,
+    route: &Route,
+    media: Media,
+) -> Result<Response<Body>, RestError> {
+    let made;
+    let id = match draft.id.as_deref() {
+        Some(id) if !id.is_empty() => id,
+        _ => {
+            made = id::stanza();
+            &made
+        }
+    };
+    let type_ = draft.type_.as_deref().filter(|type_| !type_.is_empty());
+    let address = Address { to: route.to.as_str(), from: route.from.as_str(), id, type_ };
+    if draft.kind == Kind::Iq {
+        request::check_iq(draft)?;
+        let mut wait =
+            app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
+        app.send(&draft.write(&address), "iq").await?;
+        let limit = timeout(app, &head.headers);
+        let answer = tokio::time::timeout(limit, wait.answer()).await.ok().flatten();
+        let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
+        return answer.map(|stanza| document(app, &stanza, media)).ok_or_else(late);
+    }
+    let kind = draft.kind.name();
+    let to = route.to.as_str();
+    let watch = !app.config.bounce_wait.is_zero()
+        && type_ != Some("error")
+        && (app.config.strict || !app.known.contains(kind, type_, to));
+    let stanza_kind = match draft.kind {
+        Kind::Presence => StanzaKind::Presence,
+        _ => StanzaKind::Message,
+    };
+    let wait = if watch { app.waiters.wait(stanza_kind, &route.to, id) } else { None };
+    app.send(&draft.write(&address), kind).await?;
+    if let Some(mut wait) = wait {
+        match tokio::time::timeout(app.config.bounce_wait, wait.answer()).await {
+            Ok(Some(bounce)) => return Ok(document(app, &bounce, media)),
+            _ => app.known.insert(kind, type_, to),
+        }
+    }
+    Ok(empty(StatusCode::ACCEPTED))
+}
+
+/// How long an iq may wait for its answer.
+fn timeout(app: &App, headers: &HeaderMap) -> Duration {
+    let asked = header(headers, TIMEOUT).and_then(|text| text.trim().parse::<f64>().ok());
+    match asked.filter(|seconds| seconds.is_finite()) {
+        Some(seconds) => {
+            let most = app.config.iq_max_timeout;
+            Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(most).min(most)
+        }
+        None => app.config.iq_timeout,
+    }
+}
+
+fn echo(
+    app: &App,
+    draft: &Draft<'_>,
+    route: &Route,
+    media: Media,
+) -> Result<Response<Body>, RestError> {
+    let made = id::stanza();
+    let xml = draft.write(&Address {
+        to: route.to.as_str(),
+        from: route.from.as_str(),
+        id: draft.id.as_deref().unwrap_or(&made),
+        type_: draft.type_.as_deref(),
+    });
+    if media == Media::Xml {
+        return Ok(response(Media::Xml, xml.into()));
+    }
+    let scope = appxmpp::xml::Scope::stream(appxmpp::ns::CLIENT);
+    let stanza = Stanza::parse(xml.into(), &scope, &super::draft::limits());
+    stanza.map(|stanza| document(app, &stanza, media)).map_err(|_| RestError::UNPARSABLE)
+}
+
+/// A stanza as the answer's body.
+fn document(app: &App, answer: &Stanza, media: Media) -> Response<Body> {
+    let strict = app.config.strict;
+    let body = match media {
+        Media::Json => {
+            let members = json::of_stanza(&stanza::to_client(answer), json::Mode::json(strict));
+            serde_json::Value::from(members).to_string().into()
+        }
+        Media::Form => {
+            let members = json::of_stanza(&stanza::to_client(answer), json::Mode::form(strict));
+            form::write(&members).into()
+        }
+        Media::Xml | Media::Text => stanza::to_xml(answer),
+    };
+    response(media, body)
+}
+
+fn response(media: Media, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn moved() -> Response<Body> {
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/rest/"));
+    response
+}
+
+/// The whole body, bounded in size and time.
+async fn read(
+    app: &App,
+    head: &http::request::Parts,
+    body: Body,
+    limit: Duration,
+) -> Result<Bytes, RestError> {
+    let most = app.config.stanza_size_limit;
+    let announced = header(&head.headers, CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most as u64) {
+        drain(body, limit).await;
+        return Err(RestError::TOO_LARGE);
+    }
+    match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(RestError::TOO_LARGE)
+        }
+        Ok(Err(_)) => Err(RestError::UNPARSABLE),
+        Err(_) => Err(RestError::bare(StatusCode::REQUEST_TIMEOUT)),
+    }
+}
+
+/// Reads and forgets a body of reasonable size: who still writes would not read the answer.
+async fn drain(body: Body, limit: Duration) {
+    let mut body = Limited::new(body, DRAIN);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(limit, all).await;
+}
+
+/// A refusal as the caller wants to read it.
+pub(crate) fn refusal(
+    app: Option<&App>,
+    accept: Option<&str>,
+    error: &RestError,
+) -> Response<Body> {
+    let media = ErrorMedia::of_answer(accept);
+    let mut response = Response::new(Body::from(error.render(media)));
+    *response.status_mut() = error.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+    if error.challenge
+        && let Some(app) = app
+    {
+        headers.insert(WWW_AUTHENTICATE, app.challenge.clone());
+    }
+    if error.status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
+    }
+    if let Some(seconds) = error.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn cors(app: &App, headers: &mut HeaderMap) {
+    let allowed = if app.config.strict { "Content-Type" } else { "Authorization, Content-Type" };
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS, POST"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
+}

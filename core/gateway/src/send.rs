@@ -1,0 +1,119 @@
+//! `appxmpp send`: a message through a running gateway.
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use appxmpp::{Error, ErrorKind, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::config::{App, Config, Listen};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends `body` to each of `to`, and says what became of it.
+///
+/// # Errors
+/// The gateway cannot be reached, or refuses.
+pub fn run(
+    config: &Config,
+    app: Option<&str>,
+    from: Option<&str>,
+    to: &[String],
+    body: &str,
+) -> Result<()> {
+    let app = choose(config, app)?;
+    let body = match body {
+        "-" => std::io::read_to_string(std::io::stdin())
+            .map_err(|error| failed(format!("cannot read standard input: {error}")))?,
+        body => body.to_owned(),
+    };
+    let call = json!({"jids": to, "body": body, "from": from});
+    let (status, answer) = post(&config.http.listen, app, "/appxmpp/v1/message", &call)?;
+    if status != 200 {
+        let text = answer["error"]["text"].as_str().unwrap_or("the gateway's log says why");
+        return Err(failed(format!("the gateway refused with {status}: {text}")));
+    }
+    let statuses = answer["statuses"].as_array().cloned().unwrap_or_default();
+    let mut failures = 0;
+    for (jid, status) in to.iter().zip(&statuses) {
+        let words = match status.as_u64() {
+            Some(0) => "sent",
+            Some(1) => "not sent: no address",
+            _ => "not sent: the XMPP server cannot be reached",
+        };
+        failures += usize::from(status.as_u64() != Some(0));
+        println!("{jid}: {words}");
+    }
+    if failures == 0 {
+        Ok(())
+    } else {
+        Err(failed(format!("{failures} of {} were not sent", to.len())))
+    }
+}
+
+fn choose<'c>(config: &'c Config, id: Option<&str>) -> Result<&'c App> {
+    let ids = || config.apps.iter().map(|app| app.id.as_str()).collect::<Vec<_>>().join(", ");
+    match (id, config.apps.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(failed(format!("there are several apps; choose one with --app: {}", ids())))
+        }
+        (Some(id), apps) => apps
+            .iter()
+            .find(|app| app.id == id)
+            .ok_or_else(|| failed(format!("no app has the id {id:?}; there are: {}", ids()))),
+    }
+}
+
+fn failed(text: String) -> Error {
+    Error::new(ErrorKind::NotConnected, text)
+}
+
+/// One HTTP/1.0 exchange, so that the answer ends with the connection.
+fn post(listen: &Listen, app: &App, path: &str, call: &Value) -> Result<(u16, Value)> {
+    let unreachable = |error: std::io::Error| {
+        failed(format!("cannot reach the gateway: {error}; is `appxmpp gateway` running?"))
+    };
+    let body = call.to_string();
+    let credentials = STANDARD.encode(format!("{}:{}", app.domain, app.secret.expose()));
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Basic {credentials}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        app.domain,
+        body.len()
+    );
+    match listen {
+        Listen::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE).map_err(unreachable)?;
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            exchange(stream, &request)
+        }
+        Listen::Unix(path) => {
+            let stream = UnixStream::connect(path).map_err(unreachable)?;
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            exchange(stream, &request)
+        }
+    }
+    .map_err(unreachable)
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<(u16, Value)> {
+    stream.write_all(request.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = String::new();
+    reader.read_to_string(&mut body)?;
+    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+}

@@ -1,0 +1,182 @@
+//! An HTTP/1.1 server that a hostile client can neither fill nor hang.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use appxmpp::{Error, ErrorKind, Result};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::config::{Http, Listen};
+use crate::metrics::Metrics;
+
+/// How many header lines a request may have.
+const MAX_HEADERS: usize = 100;
+/// How long to wait when the system has no more descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// A socket that listens.
+pub struct Server(Socket);
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, std::path::PathBuf),
+}
+
+impl Server {
+    /// Listens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the address is in use or not this machine's.
+    pub async fn bind(listen: &Listen) -> Result<Self> {
+        let failed = |place: String, error: std::io::Error| {
+            Error::new(ErrorKind::Config, format!("cannot listen on {place}: {error}"))
+        };
+        match listen {
+            Listen::Tcp(address) => TcpListener::bind(address)
+                .await
+                .map(|listener| Self(Socket::Tcp(listener)))
+                .map_err(|error| failed(address.to_string(), error)),
+            Listen::Unix(path) => {
+                remove_stale(path);
+                UnixListener::bind(path)
+                    .map(|listener| Self(Socket::Unix(listener, path.clone())))
+                    .map_err(|error| failed(path.display().to_string(), error))
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        match &self.0 {
+            Socket::Tcp(listener) => {
+                listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+            }
+            Socket::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Serves until `closing` turns true; returns when the last connection has ended.
+    pub async fn serve(
+        self,
+        router: Router,
+        http: Http,
+        metrics: Arc<Metrics>,
+        mut closing: watch::Receiver<bool>,
+    ) {
+        let builder = builder(&http);
+        let most = http.max_connections.min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(most));
+        let stop = closing.clone();
+        loop {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = turned(&mut closing) => break,
+            };
+            let Ok(place) = place else { break };
+            let guest = Guest {
+                builder: builder.clone(),
+                router: router.clone(),
+                metrics: Arc::clone(&metrics),
+                stop: stop.clone(),
+                place,
+            };
+            tokio::select! {
+                accepted = self.0.accept(guest) => if accepted.is_err() {
+                    tokio::time::sleep(EXHAUSTED).await;
+                },
+                () = turned(&mut closing) => break,
+            }
+        }
+        if let Socket::Unix(_, path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+        drop(self.0);
+        // Every place is free again when the last connection has ended.
+        let all = u32::try_from(most).unwrap_or(u32::MAX);
+        let _ = places.acquire_many(all).await;
+    }
+}
+
+impl Socket {
+    async fn accept(&self, guest: Guest) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await.inspect_err(log)?;
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(guest.serve(stream));
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await.inspect_err(log)?;
+                tokio::spawn(guest.serve(stream));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn log(error: &std::io::Error) {
+    tracing::warn!("cannot accept an HTTP connection: {error}");
+}
+
+fn builder(http: &Http) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(http.header_timeout)
+        .max_buf_size(http.max_header_bytes)
+        .max_headers(MAX_HEADERS)
+        .pipeline_flush(true);
+    builder
+}
+
+/// One connection.
+struct Guest {
+    builder: http1::Builder,
+    router: Router,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Guest {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: S) {
+        self.metrics.connection_opened();
+        let service = TowerToHyperService::new(self.router);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended.unwrap_or_else(debug),
+            () = turned(&mut self.stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await.unwrap_or_else(debug);
+            }
+        }
+        self.metrics.connection_closed();
+        drop(self.place);
+    }
+}
+
+fn debug(error: hyper::Error) {
+    tracing::debug!("an HTTP connection ended: {error}");
+}
+
+/// Waits until the value is true, or can never be.
+async fn turned(value: &mut watch::Receiver<bool>) {
+    let _ = value.wait_for(|value| *value).await;
+}
+
+/// Removes a socket that nobody listens on any more.
+fn remove_stale(path: &Path) {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+}
