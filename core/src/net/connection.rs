@@ -113,9 +113,9 @@ pub(super) struct State {
 ///
 /// Whoever sends takes the lock, hands the stanza to the stream, and writes to the socket right
 /// there if nothing else waits to be written: on the caller's thread, without waking the driver.
-/// Only what the socket does not take at once is left to the driver. The architecture's plain rule
-/// (one task owns the socket) costs a wake-up each way for every send that waits until it is
-/// written; the numbers are in `benches/send.rs`.
+/// Only what the socket does not take at once is left to the driver. Were every write left to it,
+/// a send that waits until it is written would cost a wake-up each way: 6.4 µs of CPU instead of
+/// 2.5 back to back, 43 instead of 12 when each comes alone (`benches/connection.rs`).
 pub(super) struct Shared {
     pub(super) config: ConnectionConfig,
     pub(super) origin: Instant,
