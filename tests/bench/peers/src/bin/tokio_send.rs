@@ -3,7 +3,7 @@
 use appxmpp_bench_peers::{connect, flag, say, setting, wait_for_runner};
 use futures::SinkExt as _;
 use tokio_xmpp::jid::Jid;
-use tokio_xmpp::parsers::message::{Lang, Message};
+use tokio_xmpp::parsers::message::{Id, Lang, Message};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,10 +14,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut component = connect().await?;
     say("ready");
     while wait_for_runner() {
-        for _ in 0..count {
+        for number in 0..count {
             let mut message =
                 Message::chat(Jid::new(&to)?).with_body(Lang::default(), body.clone());
             message.from = Some(Jid::new(&from)?);
+            message.id = Some(Id(format!("0123456789abcdef-{number:x}")));
             if flush_each {
                 component.send_stanza(message.into()).await?;
             } else {
