@@ -10,10 +10,11 @@ use appxmpp::xml::Limits;
 
 use crate::settings::{Outcome, say, text, value, wait_for_runner};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 256;
 
-fn config() -> Outcome<ConnectionConfig> {
+/// The connection that the runner asks for.
+pub(crate) fn config() -> Outcome<ConnectionConfig> {
     let (domain, secret, server) =
         (text("BENCH_DOMAIN")?, text("BENCH_SECRET")?, text("BENCH_SERVER")?);
     let backend = Backend::parse(&format!("component://{domain}:{secret}@{server}"))?;

@@ -1,5 +1,6 @@
 //! Our own library in the benchmark: `appxmpp-bench WHAT`, told the rest by `BENCH_*` variables.
 
+mod app;
 mod connection;
 mod contacts;
 mod settings;
@@ -11,8 +12,11 @@ fn main() -> ExitCode {
     let done = match what.as_str() {
         "echo-connection" => connection::echo(),
         "send-connection" => connection::send(),
+        "echo-app" => app::echo(),
+        "send-app" => app::send(),
+        "come-online" => app::come_online(),
         "contacts" => contacts::run(),
-        _ => Err("usage: appxmpp-bench echo-connection|send-connection|contacts".into()),
+        _ => Err("usage: appxmpp-bench WHAT; what there is stands in main.rs".into()),
     };
     if let Err(error) = done {
         eprintln!("appxmpp-bench {what}: {error}");
