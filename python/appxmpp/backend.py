@@ -4,6 +4,7 @@
 
     component://DOMAIN:SECRET@HOST[:PORT]       an XMPP server (XEP-0114)
     component+unix://DOMAIN:SECRET@/path/to.sock
+    http://DOMAIN:SECRET@HOST:PORT/             a gateway (or http+unix://DOMAIN:SECRET@/path)
     stub:                                       prints, sends nothing (the default)
     none:                                       every call fails as with no service
 
@@ -138,6 +139,10 @@ def from_environment(environ=None):
         return NoBackend()
     if scheme in ("component", "component+unix", "client"):
         return Embedded.open(address, environ)
+    if scheme in ("http", "https", "http+unix"):
+        from appxmpp.gateway_backend import open_backend
+
+        return open_backend(address, secret(environ))
     # The address may hold a secret: only its scheme is repeated.
     raise ConfigError(
         "APPXMPP_BACKEND begins with %r, which is no kind of backend; write "

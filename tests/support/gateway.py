@@ -210,7 +210,7 @@ class Phone:
         self._domain = server.domain
         self._socket = socket.create_connection(("127.0.0.1", server.c2s_port), PATIENCE)
         self._socket.settimeout(None)
-        self._parser = ET.XMLPullParser(["start", "end"])
+        self._parser: Any = ET.XMLPullParser(["start", "end"])
         self._open()
         secret = base64.b64encode(f"\0{self.bare.partition('@')[0]}\0{account.password}".encode()).decode()
         self.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>")
@@ -241,7 +241,8 @@ class Phone:
             for event, element in self._parser.read_events():
                 self._depth += 1 if event == "start" else -1
                 if event == "end" and self._depth == 1:
-                    return element
+                    complete: ET.Element = element
+                    return complete
             data = self._socket.recv(65536)
             if not data:
                 raise OSError("the stream ended")

@@ -1,0 +1,180 @@
+"""Many processes, one connection: App Engine's API through the gateway, and its form posts back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import BytesParser
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+from appxmpp import middleware
+from appxmpp.errors import NotAuthorizedError, ServiceError, UnavailableError
+from appxmpp.gateway_backend import open_backend
+
+from support import folders
+from support.gateway import Gateway, Phone
+from support.server import Server
+from support.waiting import Inbox, until
+
+pytestmark = pytest.mark.servers
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class WebApp:
+    """A protected WSGI application that keeps the forms it gets."""
+
+    def __init__(self, secret: str) -> None:
+        self.forms: Inbox[tuple[str, dict[str, str], str]] = Inbox("form post")
+        self.status = "200 OK"
+        self.server = make_server("127.0.0.1", 0, middleware.wsgi(self, secret), handler_class=Quiet)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        head = f"Content-Type: {environ['CONTENT_TYPE']}\r\n\r\n".encode()
+        form = BytesParser().parsebytes(head + environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        fields = {name_of(part): payload(part) for part in form.walk() if not part.is_multipart()}
+        self.forms.put((environ["PATH_INFO"], fields, environ["REMOTE_ADDR"]))
+        start_response(self.status, [("Content-Length", "0")])
+        return [b""]
+
+
+def name_of(part: Message) -> str:
+    return str(part.get_param("name", header="content-disposition"))
+
+
+def payload(part: Message) -> str:
+    data = part.get_payload(decode=True)
+    assert isinstance(data, bytes)
+    return data.decode()
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[WebApp]:
+    app = WebApp("hook")
+    yield app
+    app.server.shutdown()
+    app.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def gateway(server: Server, web: WebApp) -> Iterator[Gateway]:
+    domain, secret = next(iter(server.components.items()))
+    app = {"backend": server.backend(domain), "secret": secret, "url": web.url, "webhook_secret": "hook"}
+    with Gateway([app]) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture
+def phone(server: Server) -> Iterator[Phone]:
+    with Phone(server, server.account("worker")) as client:
+        yield client
+
+
+def address(gateway: Gateway, secret: str = "s3cret") -> str:
+    return f"http://myapp.localhost:{secret}@127.0.0.1:{gateway.port}/"
+
+
+def body(stanza: ET.Element) -> str | None:
+    return stanza.findtext("{jabber:client}body")
+
+
+def send(where: str, to: str, text: str) -> None:
+    assert open_backend(where).send_message([to], text, None, "chat", False) == [0]
+
+
+def test_many_processes_send_through_one_connection(gateway: Gateway, phone: Phone) -> None:
+    texts = {f"from process {number}" for number in range(4)}
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=send, args=(address(gateway), phone.bare, text)) for text in texts]
+    for worker in workers:
+        worker.start()
+    heard = {body(phone.heard.wait(lambda stanza: body(stanza) is not None)) for _ in texts}
+    for worker in workers:
+        worker.join(20)
+        assert worker.exitcode == 0
+    assert heard == texts
+
+
+def test_every_recipient_has_a_status(gateway: Gateway, phone: Phone) -> None:
+    backend = open_backend(address(gateway))
+    statuses = backend.send_message([phone.bare, "a@b@c"], "h\u00e9", "other@myapp.localhost", "chat", False)
+    assert statuses == [0, 1]
+    stanza = phone.heard.wait(lambda stanza: body(stanza) == "h\u00e9")
+    assert (stanza.get("from") or "").startswith("other@myapp.localhost/")
+
+
+def test_what_the_service_refuses_has_its_number(gateway: Gateway) -> None:
+    backend = open_backend(address(gateway))
+    for code, arguments in [
+        (3, (["a@b"], "", None, "chat", False)),
+        (4, (["a@b"], "<x>", None, "chat", True)),
+        (5, (["a@b"], "x", None, "shout", False)),
+        (2, (["a@b"], "x", "someone@elsewhere", "chat", False)),
+    ]:
+        with pytest.raises(ServiceError) as caught:
+            backend.send_message(*arguments)
+        assert caught.value.code == code
+
+
+def test_an_invitation_leads_to_presence(gateway: Gateway, phone: Phone, web: WebApp) -> None:
+    backend = open_backend(address(gateway))
+    assert backend.get_presence([phone.bare, "a@b@c"], None) == [(False, None, True), (False, None, False)]
+    backend.send_invite(phone.bare, None)
+    asked = phone.heard.wait(lambda stanza: stanza.get("type") == "subscribe")
+    phone.send(f"<presence to='{asked.get('from')}' type='subscribed'/>")
+    web.forms.wait(lambda form: form[0] == "/_ah/xmpp/subscription/subscribed/")
+    phone.send("<presence><show>dnd</show></presence>")
+    until(lambda: backend.get_presence([phone.bare], None) == [(True, 2, True)], what="bob's presence")
+
+
+def test_a_message_reaches_the_app_signed_and_in_order(gateway: Gateway, phone: Phone, web: WebApp) -> None:
+    texts = [f"text {number} <&> \u00e9" for number in range(50)]
+    for text in texts:
+        escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+        phone.send(f"<message to='guest@myapp.localhost/x' type='chat'><body>{escaped}</body></message>")
+    forms = [web.forms.wait(lambda form: form[0] == "/_ah/xmpp/message/chat/") for _ in texts]
+    assert [fields["body"] for _, fields, _ in forms] == texts
+    _, fields, remote = forms[0]
+    assert list(fields) == ["from", "to", "body", "stanza"]
+    assert (fields["from"], fields["to"], remote) == (phone.jid, "guest@myapp.localhost/x", "0.1.0.10")
+    assert fields["stanza"].startswith("<cli:message ")
+
+
+def test_wrong_credentials_and_no_gateway_are_told_apart(gateway: Gateway) -> None:
+    with pytest.raises(NotAuthorizedError):
+        open_backend(address(gateway, "wrong")).send_message(["a@b"], "x", None, "chat", False)
+    (free,) = folders.free_ports(1)
+    with pytest.raises(UnavailableError):
+        open_backend(f"http://d:s@127.0.0.1:{free}/").send_invite("a@b", None)
+
+
+def test_metrics_count_what_happened(gateway: Gateway) -> None:
+    text = gateway.metrics()
+    assert 'appxmpp_stream_up{app="myapp"} 1' in text
+    assert "appxmpp_deliveries_total" in text
+    assert text.endswith("# EOF\n")
+
+
+def test_a_unix_socket_serves_the_same(server: Server) -> None:
+    domain, secret = list(server.components.items())[1]
+    folder = folders.folder("unix")
+    path = folder / "gateway.sock"
+    app = {"backend": server.backend(domain), "secret": secret}
+    try:
+        with Gateway([app], {"listen": f"unix:{path}"}) as running:
+            running.process.wait_for_line("the stream is up")
+            backend = open_backend(f"http+unix://{domain}:{secret}@{path}")
+            assert backend.get_presence(["a@b"], None) == [(False, None, True)]
+        assert not path.exists()
+    finally:
+        folders.remove(folder)
