@@ -23,7 +23,7 @@ use super::connection::{Connection, Sent};
 use super::inbound::register;
 use super::runtime::{self, Owned};
 use super::stats::Stats as ConnectionStats;
-use super::wait::{block_on, block_on_checked};
+use super::wait::{block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::{
     Delivery, Lanes, MessageCall, PresenceAnswer, PresenceCall, Sending, Service,
@@ -235,7 +235,7 @@ impl App {
                 // The usual call is over before a clock would have been read.
                 None if range.end == sending.stanzas.len() => timeout,
                 _ => until
-                    .get_or_insert_with(|| std::time::Instant::now() + timeout)
+                    .get_or_insert_with(|| std::time::Instant::now() + bounded(timeout))
                     .saturating_duration_since(std::time::Instant::now()),
             };
             let sent = inner.connection.send_many_checked(batch, left, slice, &mut check);
@@ -297,13 +297,14 @@ impl App {
     }
 
     /// Closes the app, all of it at most for `deadline`: takes no more deliveries, waits until those
-    /// under way are done, tells contacts that the app is gone, and closes the stream.
+    /// it has are done, sends those that nobody took in time back to their senders, tells contacts
+    /// that the app is gone, and closes the stream.
     pub async fn close(&self, deadline: Duration) {
         let Ok(inner) = self.inner() else { return };
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + bounded(deadline);
         inner.stop_intake();
         let idle = Idle { inner };
-        let _ = tokio::time::timeout_at(until, idle).await;
+        let _ = tokio::time::timeout_at(until - farewell(deadline), idle).await;
         inner.begin_close();
         let _ = tokio::time::timeout_at(until, HasEnded { inner }).await;
         inner.connection.close(until.saturating_duration_since(Instant::now())).await;
@@ -324,10 +325,11 @@ impl App {
         check: impl FnMut(Duration) -> ControlFlow<B>,
     ) {
         let Ok(inner) = self.inner() else { return };
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + bounded(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         inner.stop_intake();
-        let _ = block_on_checked(Idle { inner }, Some(left()), slice, check);
+        let patience = left().saturating_sub(farewell(deadline));
+        let _ = block_on_checked(Idle { inner }, Some(patience), slice, check);
         inner.begin_close();
         let _ = block_on(HasEnded { inner }, Some(left()));
         inner.connection.close_blocking(left());
@@ -414,6 +416,11 @@ impl Queue {
         self.pullers.drain(..).for_each(Waker::wake);
         self.wake_others();
     }
+}
+
+/// What is kept of the time for closing to say goodbye.
+fn farewell(deadline: Duration) -> Duration {
+    (deadline / 4).min(Duration::from_secs(2))
 }
 
 /// The next stanzas of a call from `start` on, as one batch, and which they are.

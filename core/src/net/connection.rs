@@ -17,7 +17,7 @@ use super::outbound::Outbound;
 use super::runtime::{self, Owned};
 use super::socket::Socket;
 use super::stats::{Counters, Stats};
-use super::wait::{Waited, block_on, block_on_checked};
+use super::wait::{Waited, block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::WireJid;
 use crate::ns;
@@ -231,7 +231,7 @@ impl Drop for Handle {
 fn begin_close(shared: &Shared, deadline: Duration) {
     let mut state = shared.lock();
     if state.close_by.is_none() {
-        state.close_by = Some(Instant::now() + deadline);
+        state.close_by = Some(Instant::now() + bounded(deadline));
     }
     drop(state);
     shared.wake.notify_one();
@@ -607,7 +607,7 @@ fn start_request(shared: &Shared, mut iq: Element, timeout: Duration) -> Result<
         ));
     }
     let (sender, receiver) = oneshot::channel();
-    let deadline = shared.now() + timeout;
+    let deadline = shared.now() + bounded(timeout);
     let key = shared.lock().iqs.insert(to.as_ref(), &id, deadline, (sender, timeout))?;
     // Submitting without the lock held: the answer cannot come before the request is out.
     match shared.submit(&batch) {

@@ -36,6 +36,7 @@ struct Ended {
 
 /// Connects, again and again, until the connection is closed or refused for good.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let _at_end = AtEnd(&shared);
     let mut backoff = Backoff::new(random());
     let mut refusals = 0;
     let (kind, reason) = loop {
@@ -57,6 +58,21 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     };
     end(&shared, kind, reason);
+}
+
+/// If the task ends in a way it does not know of (a panic, a runtime that is shut down), nobody is
+/// left waiting.
+struct AtEnd<'a>(&'a Shared);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        if matches!(self.0.lock().phase, Phase::Ended(..)) {
+            return;
+        }
+        drop_link(self.0);
+        let what = "the connection's background task ended early; open another connection";
+        end(self.0, ErrorKind::Internal, what.to_owned());
+    }
 }
 
 fn disconnected(shared: &Shared, reason: String, retry_in: Option<Duration>) {

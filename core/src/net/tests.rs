@@ -506,3 +506,33 @@ async fn blocking_requests_are_answered() {
     peer.send(&format!("<iq type='result' from='a@b' id='{}'/>", request.id().unwrap())).await;
     assert_eq!(asking.await.unwrap().unwrap().type_(), Some("result"));
 }
+
+#[tokio::test]
+async fn times_without_end_are_times() {
+    let server = Server::start().await;
+    let (connection, mut peer) = connected(&server).await;
+    drop(connection.request(ping("a@b"), Duration::MAX));
+    peer.stanza().await;
+    let blocking = connection.clone();
+    spawn_blocking(move || blocking.send_blocking(MESSAGE, Duration::MAX)).await.unwrap().unwrap();
+    peer.stanza().await;
+    let closing = tokio::spawn(async move { connection.close(Duration::MAX).await });
+    assert_eq!(peer.closed().await, Closed::ByPeer);
+    closing.await.unwrap();
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ours, theirs) = (runtime(), runtime());
+    let (connection, _server) = ours.block_on(async {
+        let server = Server::start().await;
+        let connection = Connection::open_on(theirs.handle(), server.config());
+        (connection, server)
+    });
+    theirs.block_on(tokio::task::yield_now());
+    theirs.shutdown_background();
+    let error = connection.wait_ready(20 * S).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert_eq!(connection.next_events_blocking(1, 20 * S).unwrap().unwrap().len(), 0);
+}

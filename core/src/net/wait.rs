@@ -53,6 +53,14 @@ fn parker() -> Arc<Parker> {
     })
 }
 
+/// The longest time that is told from for ever: clocks overflow beyond some centuries.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// `time`, short enough to be added to any clock's.
+pub(super) fn bounded(time: Duration) -> Duration {
+    time.min(LONGEST)
+}
+
 /// Runs `future` on this thread until it is done or `timeout` has passed; `None` means the latter.
 ///
 /// The futures of this crate's handles may be waited for on any thread. Call it on threads of your
@@ -106,6 +114,8 @@ pub fn block_on_checked<F: Future, B>(
             if let ControlFlow::Break(reason) = check(waited) {
                 return Waited::Interrupted(reason);
             }
+            // The check may have waited for something itself, on this thread and its parker.
+            parker.woken.store(true, Ordering::Relaxed);
         }
         let next_check = (checked.checked_add(slice)).map(|at| at.saturating_sub(waited));
         parker.park([left, next_check].into_iter().flatten().min());
@@ -141,6 +151,20 @@ mod tests {
     fn time_runs_out() {
         let never = std::future::pending::<()>();
         assert_eq!(block_on(never, Some(Duration::from_millis(5))), None);
+    }
+
+    #[test]
+    fn a_check_may_wait_itself() {
+        let (tx, rx) = oneshot::channel();
+        let mut tx = Some(tx);
+        let waited = block_on_checked(rx, None, Duration::from_millis(1), |_| {
+            if let Some(tx) = tx.take() {
+                tx.send(7).unwrap();
+            }
+            assert_eq!(block_on(async { 8 }, None), Some(8));
+            ControlFlow::<()>::Continue(())
+        });
+        assert_eq!(waited, Waited::Done(Ok(7)));
     }
 
     #[test]

@@ -116,6 +116,20 @@ impl Lanes {
         }
     }
 
+    /// Takes back everything that waits, in order for each sender: nobody will handle it any more.
+    /// What is being handled stays until it is done.
+    pub fn drain(&mut self) -> Vec<Arc<Delivery>> {
+        let mut drained = Vec::with_capacity(self.deliveries);
+        self.lanes.retain(|_, lane| {
+            drained.extend(lane.waiting.drain(..));
+            lane.handled.is_some()
+        });
+        self.ready.clear();
+        self.deliveries -= drained.len();
+        self.bytes -= drained.iter().map(|delivery| delivery.size()).sum::<usize>();
+        drained
+    }
+
     /// How many deliveries are here, those being handled included.
     pub fn len(&self) -> usize {
         self.deliveries

@@ -24,7 +24,17 @@ const ROUND: usize = 256;
 /// How long an answer waits for room in the outgoing queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Whatever ends the task, whoever waits for the app learns of it.
+struct AtEnd<'a>(&'a Inner);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        end(self.0);
+    }
+}
+
 pub(super) async fn run(inner: Arc<Inner>) {
+    let _at_end = AtEnd(&inner);
     while !inner.closing.load(Ordering::Acquire) {
         let due = inner.service.poll_timeout().filter(|_| inner.connection.is_ready());
         tokio::select! {
@@ -36,6 +46,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
             () = inner.wake.notified() => {}
         }
     }
+    refuse_waiting(&inner).await;
     if inner.connection.is_ready() {
         inner.service.handle_closing();
         while inner.service.poll_timeout().is_some() && inner.connection.is_ready() {
@@ -45,7 +56,19 @@ pub(super) async fn run(inner: Arc<Inner>) {
     if let Err(error) = inner.service.sync() {
         tracing::error!(%error, "not everything could be stored");
     }
-    end(&inner);
+}
+
+/// The senders of what nobody took in time are told.
+async fn refuse_waiting(inner: &Inner) {
+    let waiting = inner.queue().lanes.drain();
+    if waiting.is_empty() {
+        return;
+    }
+    tracing::warn!(deliveries = waiting.len(), "not everything was delivered before the end");
+    add(&inner.counters.refused, waiting.len() as u64);
+    let refuse =
+        |delivery: &Arc<Delivery>| inner.service.refuse(delivery, Condition::RecipientUnavailable);
+    write(inner, waiting.iter().filter_map(refuse).collect()).await;
 }
 
 fn end(inner: &Inner) {

@@ -5,6 +5,8 @@
 //! probes, bounces. It stores nothing and is not for production.
 
 mod session;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::collections::VecDeque;

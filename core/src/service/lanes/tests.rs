@@ -147,3 +147,18 @@ proptest! {
         prop_assert_eq!(lanes.bytes(), 0);
     }
 }
+
+#[test]
+fn what_waits_can_be_taken_back() {
+    let mut lanes = Lanes::new(LaneLimits::default());
+    for (id, sender) in [(1, "a"), (2, "a"), (3, "b"), (4, "a")] {
+        lanes.push(delivery(id, sender)).unwrap();
+    }
+    let handled = lanes.claim(1);
+    let mut drained: Vec<_> = lanes.drain().iter().map(|delivery| delivery.id).collect();
+    drained.sort_unstable();
+    assert_eq!((ids(&handled), drained), (vec![1], vec![2, 3, 4]));
+    assert!(lanes.len() == 1 && !lanes.has_ready() && lanes.claim(9).is_empty());
+    lanes.done(&handled[0].0);
+    assert_eq!((lanes.len(), lanes.bytes(), lanes.lanes.len()), (0, 0, 0));
+}
