@@ -10,7 +10,9 @@ use appxmpp::service::lanes::{LaneLimits, Lanes};
 use appxmpp::service::roster::Subscription;
 use appxmpp::service::{MessageCall, PresenceCall, Service, ServiceConfig, Show};
 use appxmpp::stanza::Stanza;
-use appxmpp::store::{Change, ContactKey, ContactState, Durability, MemoryStore, Store};
+use appxmpp::store::{
+    Change, ContactKey, ContactState, DeadLetter, Durability, MemoryStore, Row, Store,
+};
 use appxmpp::xml::{Limits, Scope};
 
 const APP: &str = "shop@bot.example.com";
@@ -45,6 +47,14 @@ impl Store for Crowd {
     }
 
     fn apply(&self, _: Vec<Change>, _: Durability) -> Result<()> {
+        Ok(())
+    }
+
+    fn load_queue(&self, _: &str, _: &mut dyn FnMut(Row)) -> Result<()> {
+        Ok(())
+    }
+
+    fn dead_letters(&self, _: &str, _: &mut dyn FnMut(DeadLetter)) -> Result<()> {
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+mod queue;
+
 use super::{Change, ContactKey, ContactState, Durability, Store};
 use crate::service::presence::Show;
 use crate::service::roster::{STATES, Subscription};
@@ -23,6 +25,7 @@ pub(crate) fn check(fresh: impl Fn() -> Open) {
     addresses_are_compared_byte_for_byte(&fresh());
     many_threads_lose_nothing(&fresh());
     any_changes_leave_what_a_map_would_hold(&fresh);
+    queue::check(&fresh);
 }
 
 pub(crate) fn key(own: &str, contact: &str) -> ContactKey {

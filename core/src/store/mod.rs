@@ -7,16 +7,19 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod memory;
+mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::service::presence::Show;
 use crate::service::roster::Subscription;
 
 pub use memory::MemoryStore;
+pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
@@ -45,7 +48,27 @@ pub enum Change {
     Subscription(ContactKey, Subscription),
     /// The presence of a contact is now this. It is kept for contacts with a subscription only.
     Presence(ContactKey, Option<Show>),
+    /// These stanzas wait to be sent.
+    OutboxPut(QueueName, OutboxRow),
+    /// Every stanza up to this number has been sent, or is given up.
+    OutboxDone(QueueName, u64),
+    /// This stanza waits to be delivered.
+    InboxPut(QueueName, InboxRow),
+    /// The delivery with this id is done.
+    InboxDone(QueueName, u64),
+    /// The delivery with this id is given up, at this time since the Unix epoch, for this reason.
+    Bury(QueueName, u64, Duration, Box<str>),
+    /// The dead letter with this id waits to be delivered again.
+    Replay(QueueName, u64),
+    /// The dead letter with this id is forgotten.
+    Purge(QueueName, u64),
+    /// This number is now so large.
+    Count(QueueName, Count),
 }
+
+/// What is called when changes are written, or are known not to be. It must not block: other calls
+/// wait behind it.
+pub type Done = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// When a change counts as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +79,8 @@ pub enum Durability {
     Now,
 }
 
-/// Keeps contacts. Changes are applied in the order of the calls.
+/// Keeps contacts, and what waits to be sent or delivered. Changes are applied in the order of the
+/// calls.
 ///
 /// Every fault is an [`ErrorKind::Store`](crate::ErrorKind::Store) whose text names the store and
 /// what to do. After a fault a store goes on trying: what fails is the change, not the store.
@@ -72,6 +96,25 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// They were not applied; with [`Durability::Soon`], only if that is already known.
     fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()>;
+
+    /// Applies `changes`, all or none, and calls `done` when they are written as with
+    /// [`Durability::Now`], on any thread. Many such calls share one flush of the disk.
+    fn submit(&self, changes: Vec<Change>, done: Done) {
+        done(self.apply(changes, Durability::Now));
+    }
+
+    /// Hands over the rows of a queue, with all changes applied so far: those of the outbox and those
+    /// of the inbox each in the order of their numbers.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn load_queue(&self, queue: &str, row: &mut dyn FnMut(Row)) -> Result<()>;
+
+    /// Hands over the dead letters of a queue, in the order of their ids.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn dead_letters(&self, queue: &str, letter: &mut dyn FnMut(DeadLetter)) -> Result<()>;
 
     /// Waits until all changes applied so far are written.
     ///

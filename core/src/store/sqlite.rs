@@ -1,5 +1,7 @@
 //! A store in one SQLite file: WAL, one writer thread, group commit.
 
+mod queue;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi, params};
 
-use super::{Change, ContactKey, ContactState, Durability, Store};
+use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::presence::Show;
 use crate::service::roster::Subscription;
@@ -23,13 +25,16 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 1024;
 
 /// Each takes the schema one version further. What has been released is never edited.
-const MIGRATIONS: &[&str] = &["CREATE TABLE contact (
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE contact (
         own TEXT NOT NULL,
         contact TEXT NOT NULL,
         subscription INTEGER NOT NULL,
         show INTEGER,
         PRIMARY KEY (own, contact)
-    ) STRICT, WITHOUT ROWID"];
+    ) STRICT, WITHOUT ROWID",
+    queue::SCHEMA,
+];
 
 /// Keeps contacts in a file. Dropping it writes what is left and closes the file.
 #[derive(Debug)]
@@ -46,7 +51,7 @@ type Unreported = Arc<Mutex<Option<Error>>>;
 
 struct Call {
     changes: Vec<Change>,
-    done: Option<SyncSender<Result<(), Fault>>>,
+    done: Option<Done>,
 }
 
 /// A fault of a whole transaction, for each of its callers.
@@ -87,45 +92,68 @@ impl SqliteStore {
         })
     }
 
-    fn call(&self, changes: Vec<Change>, wait: bool) -> Result<()> {
-        let gone = || {
-            let text = format!(
-                "the writer of the state store {} is gone; open it again",
-                self.path.display()
-            );
-            Error::new(ErrorKind::Store, text)
+    fn call(&self, changes: Vec<Change>, done: Option<Done>) -> Result<()> {
+        let calls = self.calls.as_ref().ok_or_else(|| self.gone())?;
+        calls.send(Call { changes, done }).map_err(|_| self.gone())
+    }
+
+    fn wait_for(&self, changes: Vec<Change>) -> Result<()> {
+        let (done, answer) = sync_channel(1);
+        let done = move |written| {
+            // The waiting thread may be gone.
+            let _ = done.try_send(written);
         };
-        let (done, answer) = if wait {
-            let (done, answer) = sync_channel(1);
-            (Some(done), Some(answer))
-        } else {
-            (None, None)
-        };
-        let calls = self.calls.as_ref().ok_or_else(gone)?;
-        calls.send(Call { changes, done }).map_err(|_| gone())?;
-        match answer {
-            None => Ok(()),
-            Some(answer) => answer
-                .recv()
-                .map_err(|_| gone())?
-                .map_err(|fault| explain_shared(&self.path, fault)),
-        }
+        self.call(changes, Some(Box::new(done)))?;
+        answer.recv().map_err(|_| self.gone())?
+    }
+
+    fn gone(&self) -> Error {
+        let path = self.path.display();
+        let text = format!("the writer of the state store {path} is gone; open it again");
+        Error::new(ErrorKind::Store, text)
+    }
+
+    /// Reads with all changes applied so far.
+    fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        self.wait_for(Vec::new())?;
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&reader).map_err(|error| explain(&self.path, error))
     }
 }
 
 impl Store for SqliteStore {
     fn load(&self, contact: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
-        self.call(Vec::new(), true)?;
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&reader, contact).map_err(|error| explain(&self.path, error))
+        self.read(|reader| read(reader, contact))
     }
 
     fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
-        self.call(changes, durability == Durability::Now)
+        match durability {
+            Durability::Soon => self.call(changes, None),
+            Durability::Now => self.wait_for(changes),
+        }
+    }
+
+    fn submit(&self, changes: Vec<Change>, done: Done) {
+        let call = Call { changes, done: Some(done) };
+        let refused = match &self.calls {
+            Some(calls) => calls.send(call).err().map(|refused| refused.0),
+            None => Some(call),
+        };
+        if let Some(Call { done: Some(done), .. }) = refused {
+            done(Err(self.gone()));
+        }
+    }
+
+    fn load_queue(&self, name: &str, row: &mut dyn FnMut(Row)) -> Result<()> {
+        self.read(|reader| queue::read(reader, name, row))
+    }
+
+    fn dead_letters(&self, name: &str, letter: &mut dyn FnMut(DeadLetter)) -> Result<()> {
+        self.read(|reader| queue::read_dead(reader, name, letter))
     }
 
     fn sync(&self) -> Result<()> {
-        let written = self.call(Vec::new(), true);
+        let written = self.wait_for(Vec::new());
         let earlier = self.unreported.lock().unwrap_or_else(PoisonError::into_inner).take();
         earlier.map_or(written, Err)
     }
@@ -173,10 +201,9 @@ impl Writer {
 
     fn report(&self, group: Vec<Call>, written: &Result<(), Fault>) {
         for call in group {
-            match (&call.done, written) {
+            match (call.done, written) {
                 (Some(done), written) => {
-                    // The caller may have been dropped meanwhile.
-                    let _ = done.try_send(written.clone());
+                    done(written.clone().map_err(|fault| explain_shared(&self.path, fault)));
                 }
                 (None, Err(fault)) => self.keep(fault),
                 (None, Ok(())) => {}
@@ -208,6 +235,7 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             let show = available.map(|show| show as u8);
             transaction.prepare_cached(sql)?.execute(params![key.own, key.contact, show])
         }
+        waiting => return queue::write(transaction, waiting),
     }
     .map(drop)
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Error;
 use crate::stanza::Condition;
-use crate::store::{ContactState, contract};
+use crate::store::{ContactState, DeadLetter, Row, contract};
 use crate::vectors::{self, same};
 
 #[test]
@@ -186,6 +186,14 @@ impl Store for Full {
 
     fn apply(&self, _: Vec<Change>, _: Durability) -> Result<()> {
         Err(Error::new(ErrorKind::Store, "the disk is full"))
+    }
+
+    fn load_queue(&self, _: &str, _: &mut dyn FnMut(Row)) -> Result<()> {
+        Ok(())
+    }
+
+    fn dead_letters(&self, _: &str, _: &mut dyn FnMut(DeadLetter)) -> Result<()> {
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {

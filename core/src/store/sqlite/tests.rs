@@ -2,6 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::store::contract::{contents, key};
+use crate::store::{Count, OutboxRow};
 
 /// A folder of the test's own, removed at its end.
 struct Folder(PathBuf);
@@ -109,6 +110,66 @@ fn an_older_schema_is_brought_up_to_date_and_keeps_its_rows() {
         .query_row("SELECT count(*) FROM contact WHERE note IS NULL", [], |row| row.get(0))
         .unwrap();
     assert_eq!(rows, 1);
+}
+
+#[test]
+fn a_store_of_version_1_opens_with_its_contacts_and_takes_what_is_new() {
+    let folder = Folder::new("version-1");
+    std::fs::write(folder.file(), include_bytes!("version-1.db")).unwrap();
+    let store = SqliteStore::open(folder.file()).unwrap();
+    let state = |subscription, available| ContactState { subscription, available };
+    let of = |i| key("app@d", &format!("c{i}@example.com"));
+    let expected = [
+        (of(0), state(Subscription::from_number(1).unwrap(), None)),
+        (of(1), state(Subscription::from_number(2).unwrap(), Show::from_number(0))),
+        (of(2), state(Subscription::from_number(3).unwrap(), Show::from_number(3))),
+    ];
+    assert_eq!(contents(&store), expected.into_iter().collect());
+    let count = Count { name: "opened".into(), day: 0, value: 7 };
+    store.apply(vec![Change::Count("d".into(), count.clone())], Durability::Now).unwrap();
+    drop(store);
+    let mut rows = Vec::new();
+    let store = SqliteStore::open(folder.file()).unwrap();
+    store.load_queue("d", &mut |row| rows.push(row)).unwrap();
+    assert_eq!(rows, [Row::Count(count)]);
+}
+
+#[test]
+fn a_full_disk_is_told_to_whoever_waits_for_a_message_to_be_kept() {
+    let folder = Folder::new("full-outbox");
+    let mut connection = connect_limited(&folder, 60);
+    prepare(&folder.file(), &mut connection).unwrap();
+    let mut writer = Writer { path: folder.file(), connection, unreported: Unreported::default() };
+    let (told, answers) = std::sync::mpsc::channel();
+    let mut kept = 0_u64;
+    loop {
+        let row = OutboxRow {
+            first: kept + 1,
+            expires: Duration::MAX,
+            heads: vec![vec![b'x'; 2000].into()],
+            tail: bytes::Bytes::new(),
+        };
+        let told = told.clone();
+        let done: Done = Box::new(move |written| told.send(written).unwrap());
+        let call = Call { changes: vec![Change::OutboxPut("d".into(), row)], done: Some(done) };
+        let written = writer.write(std::slice::from_ref(&call)).map_err(Arc::new);
+        writer.report(vec![call], &written);
+        match answers.recv().unwrap() {
+            Ok(()) => kept += 1,
+            error => {
+                let text = refusal(&folder.file(), error);
+                assert!(text.contains("full") && text.contains("make room"), "{text}");
+                break;
+            }
+        }
+        assert!(kept < 10_000, "the disk never filled");
+    }
+    assert!(kept > 0);
+    drop(writer);
+    let mut rows = 0;
+    let store = SqliteStore::open(folder.file()).unwrap();
+    store.load_queue("d", &mut |_| rows += 1).unwrap();
+    assert_eq!(rows, kept);
 }
 
 #[test]

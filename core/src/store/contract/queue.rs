@@ -1,0 +1,154 @@
+//! What every store must do with what waits.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Open;
+use crate::store::{
+    Change, Count, DeadLetter, Durability, InboxRow, OutboxRow, QueueName, Row, Store,
+};
+
+pub(super) fn check(fresh: &impl Fn() -> Open) {
+    messages_wait_in_order_until_they_are_done(&fresh());
+    a_call_is_kept_whole_until_its_last_message_is_done(&fresh());
+    what_was_submitted_is_told_when_it_is_kept(&fresh());
+    deliveries_wait_until_they_are_done(&fresh());
+    dead_letters_are_listed_replayed_and_purged(&fresh());
+    numbers_are_replaced(&fresh());
+    queues_do_not_mix(&fresh());
+}
+
+fn queue() -> QueueName {
+    "bot.example.com".into()
+}
+
+fn outbox(first: u64, heads: &[&str], tail: &str) -> OutboxRow {
+    OutboxRow {
+        first,
+        expires: Duration::from_millis(1_790_000_000_123),
+        heads: heads.iter().map(|head| Bytes::copy_from_slice(head.as_bytes())).collect(),
+        tail: Bytes::copy_from_slice(tail.as_bytes()),
+    }
+}
+
+fn inbox(id: u64) -> InboxRow {
+    let stanza = Bytes::from_static(b"<message from='a@b' to='bot.example.com'/>");
+    InboxRow { id, path: "/_ah/xmpp/message/chat/".into(), stanza }
+}
+
+fn rows(store: &dyn Store, queue: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    store.load_queue(queue, &mut |row| rows.push(row)).unwrap();
+    rows
+}
+
+fn dead(store: &dyn Store) -> Vec<DeadLetter> {
+    let mut letters = Vec::new();
+    store.dead_letters(&queue(), &mut |letter| letters.push(letter)).unwrap();
+    letters
+}
+
+fn apply(store: &dyn Store, change: Change) {
+    store.apply(vec![change], Durability::Now).unwrap();
+}
+
+fn messages_wait_in_order_until_they_are_done(open: &Open) {
+    let store = open();
+    let all: Vec<_> =
+        (1..=300).map(|i| outbox(i, &[&format!("<message id='{i}'/>")], "")).collect();
+    for row in all.iter().rev() {
+        store.apply(vec![Change::OutboxPut(queue(), row.clone())], Durability::Soon).unwrap();
+    }
+    apply(&*store, Change::OutboxDone(queue(), 299));
+    apply(&*store, Change::OutboxDone(queue(), 5));
+    drop(store);
+    let expected = [Row::Outbox(all[299].clone()), Row::OutboxDone(299)];
+    assert_eq!(rows(&*open(), &queue()), expected);
+    apply(&*open(), Change::OutboxDone(queue(), 300));
+    assert_eq!(rows(&*open(), &queue()), [Row::OutboxDone(300)]);
+}
+
+fn a_call_is_kept_whole_until_its_last_message_is_done(open: &Open) {
+    let store = open();
+    let call =
+        outbox(7, &["<message to='a'>", "<message to='\u{e9}\u{0}b'>", ""], "<body/></message>");
+    apply(&*store, Change::OutboxPut(queue(), call.clone()));
+    apply(&*store, Change::OutboxPut(queue(), call.clone()));
+    apply(&*store, Change::OutboxDone(queue(), 8));
+    assert_eq!(rows(&*store, &queue()), [Row::Outbox(call), Row::OutboxDone(8)]);
+    apply(&*store, Change::OutboxDone(queue(), 9));
+    assert_eq!(rows(&*store, &queue()), [Row::OutboxDone(9)]);
+}
+
+fn what_was_submitted_is_told_when_it_is_kept(open: &Open) {
+    let store = open();
+    let (told, answers) = channel();
+    for i in 1..=500 {
+        let told = told.clone();
+        let row = outbox(i, &["<message/>"], "");
+        let done = move |written: crate::Result<()>| told.send((i, written.is_ok())).unwrap();
+        store.submit(vec![Change::OutboxPut(queue(), row)], Box::new(done));
+    }
+    let told: Vec<_> = answers.iter().take(500).collect();
+    assert_eq!(told, (1..=500).map(|i| (i, true)).collect::<Vec<_>>());
+    // Opened beside it, as after a crash.
+    assert_eq!(rows(&*open(), &queue()).len(), 500);
+}
+
+fn deliveries_wait_until_they_are_done(open: &Open) {
+    let store = open();
+    for id in [3, 1, 2, u64::MAX >> 1] {
+        apply(&*store, Change::InboxPut(queue(), inbox(id)));
+    }
+    apply(&*store, Change::InboxDone(queue(), 2));
+    apply(&*store, Change::InboxDone(queue(), 99));
+    drop(store);
+    let expected = [1, 3, u64::MAX >> 1].map(|id| Row::Inbox(inbox(id)));
+    assert_eq!(rows(&*open(), &queue()), expected);
+}
+
+fn dead_letters_are_listed_replayed_and_purged(open: &Open) {
+    let store = open();
+    let at = Duration::from_millis(1_790_000_000_456);
+    for id in 1..=3 {
+        apply(&*store, Change::InboxPut(queue(), inbox(id)));
+        apply(&*store, Change::Bury(queue(), id, at, "503 Service Unavailable".into()));
+    }
+    apply(&*store, Change::Bury(queue(), 4, at, "never was".into()));
+    drop(store);
+    let store = open();
+    let letter = |id| DeadLetter { row: inbox(id), at, reason: "503 Service Unavailable".into() };
+    assert_eq!(dead(&*store), [letter(1), letter(2), letter(3)]);
+    assert!(rows(&*store, &queue()).is_empty());
+
+    apply(&*store, Change::Replay(queue(), 2));
+    apply(&*store, Change::Replay(queue(), 2));
+    apply(&*store, Change::Purge(queue(), 3));
+    assert_eq!(dead(&*store), [letter(1)]);
+    assert_eq!(rows(&*store, &queue()), [Row::Inbox(inbox(2))]);
+}
+
+fn numbers_are_replaced(open: &Open) {
+    let store = open();
+    let count = |name: &str, day, value| Count { name: name.into(), day, value };
+    for it in [count("api_calls", 20_000, 5), count("opened", 0, 1), count("api_calls", 20_001, 2)]
+    {
+        apply(&*store, Change::Count(queue(), it));
+    }
+    drop(store);
+    let expected = [Row::Count(count("api_calls", 20_001, 2)), Row::Count(count("opened", 0, 1))];
+    assert_eq!(rows(&*open(), &queue()), expected);
+}
+
+fn queues_do_not_mix(open: &Open) {
+    let store = open();
+    let other = || QueueName::from("other.example.com");
+    apply(&*store, Change::OutboxPut(other(), outbox(1, &["<message/>"], "")));
+    apply(&*store, Change::InboxPut(other(), inbox(1)));
+    apply(&*store, Change::OutboxDone(queue(), 5));
+    apply(&*store, Change::InboxDone(queue(), 1));
+    let expected = [Row::Outbox(outbox(1, &["<message/>"], "")), Row::Inbox(inbox(1))];
+    assert_eq!(rows(&*store, &other()), expected);
+}
