@@ -1,0 +1,358 @@
+//! Messages that must not get lost: kept until the server is known to have read them.
+//!
+//! An [`Outbox`] has no clock, no disk and no socket. One message's way through it:
+//!
+//! | state | it gets there by | until |
+//! |---|---|---|
+//! | accepted | [`Outbox::accept`] | the store has it, or does not |
+//! | stored | [`Outbox::stored`] | it is written |
+//! | in flight | [`Outbox::next_batch`] and [`Outbox::written`] | the server has read it, or the stream ends |
+//! | done | [`Outbox::acked`] | |
+//!
+//! When a stream ends, [`Outbox::lost`] takes all that was in flight back to stored: it is written
+//! again on the next stream, first and in the same order, with the same ids. Messages leave in the
+//! order in which they were accepted, so the order for each recipient is kept, and so one number says
+//! which are done.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::send::Outgoing;
+use crate::store::OutboxRow;
+
+/// What an [`Outbox`] takes and keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// So many messages may wait or be in flight.
+    pub stanzas: usize,
+    /// So many bytes, what the recipients of one call share being counted once.
+    pub bytes: usize,
+    /// How long a message is worth sending.
+    pub expiry: Duration,
+}
+
+impl Default for OutboxLimits {
+    /// 100,000 messages or 256 MiB; one day.
+    fn default() -> Self {
+        Self {
+            stanzas: 100_000,
+            bytes: 256 * 1024 * 1024,
+            expiry: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// What an [`Outbox`] has done since it was made, and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OutboxStats {
+    /// Messages that wait to be stored, to be written, or for the server to have read them.
+    pub waiting: usize,
+    /// Those of them that are written.
+    pub in_flight: usize,
+    /// The bytes of those that wait.
+    pub bytes: usize,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Messages the server has read.
+    pub done: u64,
+    /// Messages that were written again because a stream ended.
+    pub repeated: u64,
+    /// Messages that could not be sent before they expired.
+    pub expired: u64,
+    /// Messages for which there was no room.
+    pub refused: u64,
+    /// Messages that the store did not take.
+    pub not_stored: u64,
+    /// Messages given up because the server ended stream after stream when it got them.
+    pub poisonous: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Accepted,
+    Stored,
+    InFlight(u64),
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    expires: Duration,
+    head: Bytes,
+    tail: Bytes,
+    /// What goes back to the bound when it leaves.
+    charge: usize,
+    state: State,
+    /// On how many streams it was in flight when the server ended them with an error.
+    suspicion: u8,
+}
+
+/// After so many streams that the server ended with an error while a message was in flight, it is
+/// written alone: the next such end is then its doing.
+const SUSPICIOUS: u8 = 3;
+
+/// Messages of one call that wait to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    first: u64,
+    count: usize,
+}
+
+impl Accepted {
+    /// How many messages of the call, from the first on, there was room for.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there was room for none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// The messages of one app on their way out.
+#[derive(Debug)]
+pub struct Outbox {
+    limits: OutboxLimits,
+    entries: VecDeque<Entry>,
+    /// How many of the entries, from the front on, are in flight.
+    in_flight: usize,
+    /// The number of the last entry that was accepted.
+    last: u64,
+    bytes: usize,
+    stats: OutboxStats,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new(limits: OutboxLimits) -> Self {
+        Self {
+            limits,
+            entries: VecDeque::new(),
+            in_flight: 0,
+            last: 0,
+            bytes: 0,
+            stats: OutboxStats::default(),
+        }
+    }
+
+    /// Takes what the store has kept, before anything is accepted: rows in the order of their
+    /// numbers, whatever the bounds, and `done`, up to which they are done.
+    pub fn restore(&mut self, rows: impl IntoIterator<Item = OutboxRow>, done: u64) {
+        self.last = self.last.max(done);
+        for row in rows {
+            let (first, last) = (row.first, row.last());
+            let mut charge = row.tail.len();
+            for (number, head) in (first..).zip(row.heads).filter(|(number, _)| *number > done) {
+                charge += head.len();
+                let charge = std::mem::take(&mut charge);
+                self.push(number, row.expires, head, row.tail.clone(), charge, State::Stored);
+            }
+            self.last = self.last.max(last);
+        }
+    }
+
+    /// Takes the messages of one call, or as many from the first on as there is room for: they are
+    /// to be stored. `utc` is the time since the Unix epoch.
+    pub fn accept(&mut self, utc: Duration, stanzas: &[Outgoing]) -> Accepted {
+        let expires = utc + self.limits.expiry;
+        let first = self.last + 1;
+        let mut charge = stanzas.first().map_or(0, |stanza| stanza.tail.len());
+        let mut count = 0;
+        for stanza in stanzas {
+            charge += stanza.head.len();
+            let full = self.entries.len() >= self.limits.stanzas
+                // One call that is larger than the bound by itself still passes alone.
+                || (!self.entries.is_empty() && self.bytes + charge > self.limits.bytes);
+            if full {
+                break;
+            }
+            self.last += 1;
+            let charge = std::mem::take(&mut charge);
+            let (head, tail) = (stanza.head.clone(), stanza.tail.clone());
+            self.push(self.last, expires, head, tail, charge, State::Accepted);
+            count += 1;
+        }
+        self.stats.accepted += count as u64;
+        self.stats.refused += (stanzas.len() - count) as u64;
+        Accepted { first, count }
+    }
+
+    fn push(
+        &mut self,
+        number: u64,
+        expires: Duration,
+        head: Bytes,
+        tail: Bytes,
+        charge: usize,
+        state: State,
+    ) {
+        self.bytes += charge;
+        self.entries.push_back(Entry { number, expires, head, tail, charge, state, suspicion: 0 });
+    }
+
+    /// The row that is to be stored for `accepted`; `stanzas` are those that [`Outbox::accept`] had.
+    pub fn row(&self, utc: Duration, accepted: &Accepted, stanzas: &[Outgoing]) -> OutboxRow {
+        let stanzas = &stanzas[..accepted.count.min(stanzas.len())];
+        OutboxRow {
+            first: accepted.first,
+            expires: utc + self.limits.expiry,
+            heads: stanzas.iter().map(|stanza| stanza.head.clone()).collect(),
+            tail: stanzas.first().map(|stanza| stanza.tail.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The store has kept them: they may be written, as soon as everything before them may.
+    pub fn stored(&mut self, accepted: &Accepted) {
+        let start = self.index_of(accepted.first);
+        for entry in self.entries.iter_mut().skip(start).take(accepted.count) {
+            entry.state = State::Stored;
+        }
+    }
+
+    /// The store has not kept them: whoever sent them is told, and they are forgotten.
+    pub fn not_stored(&mut self, accepted: &Accepted) {
+        let start = self.index_of(accepted.first);
+        for entry in self.entries.drain(start..start + accepted.count) {
+            self.bytes -= entry.charge;
+        }
+        self.stats.not_stored += accepted.count as u64;
+    }
+
+    /// Where the entry `number` is; numbers grow, but some are left out.
+    fn index_of(&self, number: u64) -> usize {
+        self.entries.partition_point(|entry| entry.number < number)
+    }
+
+    /// Whether there is something to be written.
+    pub fn has_next(&self) -> bool {
+        let next = self.entries.get(self.in_flight);
+        next.is_some_and(|next| next.state == State::Stored && self.may_follow(next))
+    }
+
+    /// A suspicious message is written alone, and nothing before it is read.
+    fn may_follow(&self, next: &Entry) -> bool {
+        if self.in_flight == 0 {
+            return true;
+        }
+        let alone = |entry: &Entry| entry.suspicion >= SUSPICIOUS;
+        !alone(next) && !self.entries.get(self.in_flight - 1).is_some_and(alone)
+    }
+
+    /// What is to be written next, in this order, with one write: about `max_bytes`, at least one
+    /// message if there is any. Each is `head` followed by `tail`. Nothing changes until
+    /// [`Outbox::written`].
+    pub fn next_batch(&self, max_bytes: usize) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        let mut bytes = 0;
+        let mut over = !self.has_next();
+        let waiting = self.entries.iter().skip(self.in_flight);
+        waiting.map_while(move |entry| {
+            let is_first = bytes == 0;
+            let alone = entry.suspicion >= SUSPICIOUS;
+            if over || entry.state != State::Stored || (alone && !is_first) {
+                return None;
+            }
+            bytes += entry.head.len() + entry.tail.len();
+            over = alone || bytes >= max_bytes;
+            Some((&entry.head, &entry.tail))
+        })
+    }
+
+    /// The first `count` messages of [`Outbox::next_batch`] were written one after the other; the last
+    /// of them has this `position`. Positions grow over all streams of a connection.
+    pub fn written(&mut self, count: usize, position: u64) {
+        let first = position + 1 - count as u64;
+        for (position, entry) in
+            (first..).zip(self.entries.iter_mut().skip(self.in_flight).take(count))
+        {
+            entry.state = State::InFlight(position);
+        }
+        self.in_flight += count;
+    }
+
+    /// The server has read everything up to `position`. Returns the number up to which the store can
+    /// forget, if that is news.
+    pub fn acked(&mut self, position: u64) -> Option<u64> {
+        let read = self.entries.iter().take(self.in_flight);
+        let read =
+            read.take_while(|entry| matches!(entry.state, State::InFlight(at) if at <= position));
+        let count = read.count();
+        self.in_flight -= count;
+        self.stats.done += count as u64;
+        self.remove_front(count)
+    }
+
+    /// A stream has ended on which positions up to `position` were: what is in flight there must be
+    /// written again. `by_server` says that the server ended it with a stream error, as it does for a
+    /// stanza that it does not like. Returns the number up to which the store can forget, if a message
+    /// was given up for that.
+    pub fn lost(&mut self, position: u64, by_server: bool) -> Option<u64> {
+        let lost = self.entries.iter_mut().take(self.in_flight);
+        let is_lost =
+            |entry: &&mut Entry| matches!(entry.state, State::InFlight(at) if at <= position);
+        let mut count = 0;
+        for entry in lost.take_while(is_lost) {
+            entry.state = State::Stored;
+            entry.suspicion = entry.suspicion.saturating_add(u8::from(by_server));
+            count += 1;
+        }
+        debug_assert!(count == 0 || count == self.in_flight, "a stream was written to early");
+        self.in_flight -= count;
+        self.stats.repeated += count as u64;
+        let poisonous =
+            count == 1 && self.entries.front().is_some_and(|entry| entry.suspicion > SUSPICIOUS);
+        if !poisonous {
+            return None;
+        }
+        self.stats.poisonous += 1;
+        self.stats.repeated -= 1;
+        self.remove_front(1)
+    }
+
+    /// Gives up what has expired and is not in flight. Returns the number up to which the store can
+    /// forget, if anything has.
+    pub fn handle_timeout(&mut self, utc: Duration) -> Option<u64> {
+        if self.in_flight > 0 {
+            return None;
+        }
+        let expired = |entry: &&Entry| entry.state == State::Stored && entry.expires <= utc;
+        let count = self.entries.iter().take_while(expired).count();
+        self.stats.expired += count as u64;
+        self.remove_front(count)
+    }
+
+    /// When [`Outbox::handle_timeout`] may have something to do, since the Unix epoch.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.entries.front().filter(|entry| entry.state == State::Stored).map(|it| it.expires)
+    }
+
+    fn remove_front(&mut self, count: usize) -> Option<u64> {
+        let mut last = None;
+        for entry in self.entries.drain(..count) {
+            self.bytes -= entry.charge;
+            last = Some(entry.number);
+        }
+        last
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What it holds and has done.
+    pub fn stats(&self) -> OutboxStats {
+        OutboxStats {
+            waiting: self.entries.len(),
+            in_flight: self.in_flight,
+            bytes: self.bytes,
+            ..self.stats
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

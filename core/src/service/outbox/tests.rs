@@ -1,0 +1,383 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const NOW: Duration = Duration::from_secs(1_790_000_000);
+
+fn outgoing(text: &str) -> Outgoing {
+    Outgoing { recipient: 0, head: Bytes::copy_from_slice(text.as_bytes()), tail: Bytes::new() }
+}
+
+fn outbox() -> Outbox {
+    Outbox::new(OutboxLimits::default())
+}
+
+/// Accepts and stores one message.
+fn put(outbox: &mut Outbox, text: &str) -> OutboxRow {
+    let call = [outgoing(text)];
+    let accepted = outbox.accept(NOW, &call);
+    assert_eq!(accepted.len(), 1);
+    let row = outbox.row(NOW, &accepted, &call);
+    outbox.stored(&accepted);
+    row
+}
+
+fn next(outbox: &Outbox) -> Vec<String> {
+    outbox
+        .next_batch(usize::MAX)
+        .map(|(head, tail)| String::from_utf8([&head[..], &tail[..]].concat()).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_message_is_done_when_the_server_has_read_it() {
+    let mut outbox = outbox();
+    let call = [outgoing("a"), outgoing("b")];
+    let accepted = outbox.accept(NOW, &call);
+    assert!(!outbox.has_next() && next(&outbox).is_empty(), "the store does not have it");
+    outbox.stored(&accepted);
+    assert_eq!(next(&outbox), ["a", "b"]);
+    // Something else was sent before and between.
+    outbox.written(1, 5);
+    assert_eq!(next(&outbox), ["b"]);
+    outbox.written(1, 8);
+    assert_eq!((outbox.acked(4), outbox.acked(7)), (None, Some(1)));
+    assert_eq!(outbox.stats().in_flight, 1);
+    assert_eq!((outbox.acked(8), outbox.acked(8)), (Some(2), None));
+    assert!(outbox.is_empty());
+    let stats = outbox.stats();
+    assert_eq!((stats.accepted, stats.done, stats.repeated, stats.bytes), (2, 2, 0, 0));
+}
+
+#[test]
+fn what_was_in_flight_is_written_again_first() {
+    let mut outbox = outbox();
+    for text in ["a", "b", "c", "d"] {
+        put(&mut outbox, text);
+    }
+    outbox.written(3, 3);
+    assert_eq!(outbox.acked(1), Some(1));
+    assert_eq!(outbox.lost(3, false), None);
+    assert_eq!(next(&outbox), ["b", "c", "d"]);
+    assert_eq!(outbox.stats().repeated, 2);
+    outbox.written(3, 6);
+    // An acknowledgement from before says nothing about the new stream.
+    assert_eq!(outbox.acked(3), None);
+    assert_eq!(outbox.acked(6), Some(4));
+}
+
+#[test]
+fn nothing_overtakes_what_is_not_yet_stored() {
+    let mut outbox = outbox();
+    let first = outbox.accept(NOW, &[outgoing("a")]);
+    put(&mut outbox, "b");
+    assert!(next(&outbox).is_empty());
+    let third = outbox.accept(NOW, &[outgoing("c"), outgoing("d")]);
+    outbox.stored(&first);
+    assert_eq!(next(&outbox), ["a", "b"]);
+    outbox.not_stored(&third);
+    put(&mut outbox, "e");
+    assert_eq!(next(&outbox), ["a", "b", "e"]);
+    assert_eq!(outbox.stats().not_stored, 2);
+    outbox.written(3, 3);
+    assert_eq!(outbox.acked(3), Some(5), "numbers are not used twice");
+}
+
+#[test]
+fn what_is_over_the_bounds_is_refused_and_counted() {
+    let limits = OutboxLimits { stanzas: 3, bytes: 10, expiry: DAY };
+    let mut outbox = Outbox::new(limits);
+    let call = ["aa", "bb", "cc", "dd"].map(outgoing);
+    let accepted = outbox.accept(NOW, &call);
+    assert_eq!((accepted.len(), outbox.row(NOW, &accepted, &call).heads.len()), (3, 3));
+    outbox.stored(&accepted);
+    outbox.written(2, 2);
+    outbox.acked(2);
+    assert_eq!(outbox.stats().bytes, 2);
+    assert!(outbox.accept(NOW, &[outgoing("123456789")]).is_empty(), "2 and 9 bytes");
+    assert_eq!(outbox.accept(NOW, &[outgoing("12345678")]).len(), 1);
+    assert_eq!(outbox.stats().refused, 2);
+    let mut alone = Outbox::new(limits);
+    assert_eq!(alone.accept(NOW, &[outgoing("more than all of it")]).len(), 1);
+}
+
+#[test]
+fn a_shared_body_counts_once() {
+    let mut outbox = outbox();
+    let tail = Bytes::from(vec![b'x'; 1000]);
+    let call: Vec<_> =
+        (0..10).map(|i| Outgoing { recipient: i, head: "h".into(), tail: tail.clone() }).collect();
+    let accepted = outbox.accept(NOW, &call);
+    assert_eq!(outbox.stats().bytes, 1010);
+    let row = outbox.row(NOW, &accepted, &call);
+    let mut again = Outbox::new(OutboxLimits::default());
+    again.restore([row], 4);
+    assert_eq!((again.stats().waiting, again.stats().bytes), (6, 1006));
+    again.written(6, 6);
+    assert_eq!(again.acked(6), Some(10));
+    assert_eq!(again.stats().bytes, 0);
+}
+
+#[test]
+fn a_restart_goes_on_where_the_store_says() {
+    let mut outbox = outbox();
+    let rows = ["a", "b", "c"].map(|text| put(&mut outbox, text));
+    let mut again = Outbox::new(OutboxLimits::default());
+    again.restore(rows, 1);
+    assert_eq!(next(&again), ["b", "c"]);
+    assert_eq!(put(&mut again, "d").first, 4);
+    let mut empty = Outbox::new(OutboxLimits::default());
+    empty.restore([], 41);
+    assert_eq!(put(&mut empty, "e").first, 42);
+}
+
+#[test]
+fn what_expires_is_given_up_unless_it_is_in_flight() {
+    let mut outbox = outbox();
+    let row = put(&mut outbox, "a");
+    assert_eq!(row.expires, NOW + DAY);
+    assert_eq!(outbox.poll_timeout(), Some(NOW + DAY));
+    assert_eq!(outbox.handle_timeout(NOW + DAY - Duration::from_millis(1)), None);
+    outbox.written(1, 1);
+    assert_eq!((outbox.poll_timeout(), outbox.handle_timeout(NOW + DAY)), (None, None));
+    outbox.lost(1, false);
+    assert_eq!(outbox.handle_timeout(NOW + DAY), Some(1));
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.stats().expired, 1);
+}
+
+#[test]
+fn a_message_that_ends_every_stream_is_found_and_given_up() {
+    let mut outbox = outbox();
+    for text in ["fine", "poison", "fine too", "and this"] {
+        put(&mut outbox, text);
+    }
+    let mut position = 0;
+    let mut seen = Vec::new();
+    for _ in 0..50 {
+        let batch = next(&outbox);
+        if batch.is_empty() {
+            break;
+        }
+        position += batch.len() as u64;
+        outbox.written(batch.len(), position);
+        // The server reads up to the poison and then ends the stream.
+        let good = batch.iter().take_while(|text| *text != "poison").count();
+        seen.extend(batch[..good].iter().cloned());
+        if good == batch.len() {
+            outbox.acked(position);
+        } else {
+            outbox.lost(position, true);
+        }
+    }
+    assert!(outbox.is_empty());
+    assert_eq!(outbox.stats().poisonous, 1);
+    for text in ["fine", "fine too", "and this"] {
+        assert!(seen.iter().any(|it| it == text), "{text} was lost: {seen:?}");
+    }
+}
+
+#[test]
+fn cuts_by_the_network_make_nobody_suspicious() {
+    let mut outbox = outbox();
+    put(&mut outbox, "a");
+    for position in 1..1000 {
+        outbox.written(1, position);
+        assert_eq!(outbox.lost(position, false), None);
+    }
+    assert_eq!(next(&outbox), ["a"]);
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A call to these recipients.
+    Send(Vec<u8>),
+    /// The store answers the oldest or the newest call that waits.
+    Stored {
+        newest: bool,
+        kept: bool,
+    },
+    /// Up to so many messages are written.
+    Write(usize),
+    /// Presence or the like goes out.
+    Other,
+    /// The server reads so much more of what was written.
+    Read(u64),
+    /// The server's word about what it has read arrives.
+    Ack,
+    Cut,
+    /// The process dies and comes back.
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => proptest::collection::vec(0..4_u8, 1..4).prop_map(Step::Send),
+        5 => (any::<bool>(), proptest::bool::weighted(0.9))
+            .prop_map(|(newest, kept)| Step::Stored { newest, kept }),
+        4 => (1..6_usize).prop_map(Step::Write),
+        1 => Just(Step::Other),
+        4 => (1..6_u64).prop_map(Step::Read),
+        3 => Just(Step::Ack),
+        1 => Just(Step::Cut),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// A disk, a network and a server around an outbox.
+#[derive(Default)]
+struct World {
+    disk: BTreeMap<u64, OutboxRow>,
+    done: u64,
+    storing: Vec<(Accepted, OutboxRow)>,
+    /// Messages whose sender was told that they are safe.
+    promised: Vec<String>,
+    /// What is on the present stream, with positions; empty for what is no message.
+    wire: Vec<(u64, String)>,
+    position: u64,
+    read: usize,
+    received: Vec<String>,
+    /// What was on a stream and not acknowledged when it was cut: it may come twice.
+    may_repeat: BTreeSet<String>,
+    next_id: u32,
+}
+
+impl World {
+    fn run(&mut self, outbox: &mut Outbox, step: Step) {
+        match step {
+            Step::Send(recipients) => self.send(outbox, &recipients),
+            Step::Stored { newest, kept } => self.stored(outbox, newest, kept),
+            Step::Write(count) => {
+                let batch: Vec<_> = next(outbox).into_iter().take(count).collect();
+                for text in &batch {
+                    self.position += 1;
+                    self.wire.push((self.position, text.clone()));
+                }
+                if !batch.is_empty() {
+                    outbox.written(batch.len(), self.position);
+                }
+            }
+            Step::Other => {
+                self.position += 1;
+                self.wire.push((self.position, String::new()));
+            }
+            Step::Read(count) => {
+                for _ in 0..count {
+                    let Some((_, text)) = self.wire.get(self.read) else { break };
+                    if !text.is_empty() {
+                        self.received.push(text.clone());
+                    }
+                    self.read += 1;
+                }
+            }
+            Step::Ack => {
+                if let Some((position, _)) = self.wire[..self.read].last() {
+                    let up_to = outbox.acked(*position);
+                    self.forget(up_to);
+                }
+            }
+            Step::Cut => {
+                self.cut();
+                let up_to = outbox.lost(self.position, false);
+                self.forget(up_to);
+            }
+            Step::Crash => {
+                self.cut();
+                self.storing.clear();
+                self.position = 0;
+                *outbox = Outbox::new(OutboxLimits::default());
+                outbox.restore(self.disk.values().cloned(), self.done);
+            }
+        }
+    }
+
+    fn send(&mut self, outbox: &mut Outbox, recipients: &[u8]) {
+        let call: Vec<_> = recipients
+            .iter()
+            .map(|to| {
+                self.next_id += 1;
+                outgoing(&format!("{to}:{:06}", self.next_id))
+            })
+            .collect();
+        let accepted = outbox.accept(NOW, &call);
+        let row = outbox.row(NOW, &accepted, &call);
+        self.storing.push((accepted, row));
+    }
+
+    fn stored(&mut self, outbox: &mut Outbox, newest: bool, kept: bool) {
+        if self.storing.is_empty() {
+            return;
+        }
+        let index = if newest { self.storing.len() - 1 } else { 0 };
+        let (accepted, row) = self.storing.remove(index);
+        if !kept {
+            return outbox.not_stored(&accepted);
+        }
+        let texts = row.heads.iter().map(|head| String::from_utf8(head.to_vec()).unwrap());
+        self.promised.extend(texts);
+        self.disk.insert(row.first, row);
+        outbox.stored(&accepted);
+    }
+
+    fn forget(&mut self, up_to: Option<u64>) {
+        let Some(up_to) = up_to else { return };
+        assert!(up_to > self.done, "the number goes up");
+        self.done = up_to;
+        self.disk.retain(|_, row| row.last() > up_to);
+    }
+
+    fn cut(&mut self) {
+        self.may_repeat.extend(self.wire.drain(..).map(|(_, text)| text));
+        self.read = 0;
+    }
+
+    fn check(&self) {
+        let mut first_seen = Vec::new();
+        let mut seen = BTreeSet::new();
+        for text in &self.received {
+            if seen.insert(text) {
+                first_seen.push(text);
+            } else {
+                assert!(self.may_repeat.contains(text), "{text} came twice without a cut");
+            }
+        }
+        for to in 0..4 {
+            let of = |text: &&&String| text.starts_with(&format!("{to}:"));
+            let ids: Vec<_> = first_seen.iter().filter(of).collect();
+            assert!(ids.is_sorted(), "out of order for {to}: {ids:?}");
+        }
+        assert!(seen.iter().all(|text| self.promised.contains(text)), "sent without a promise");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_promised_is_lost_nor_out_of_order(steps in proptest::collection::vec(step(), 0..120)) {
+        let mut world = World::default();
+        let mut outbox = outbox();
+        for step in steps {
+            world.run(&mut outbox, step);
+            world.check();
+        }
+        // At last everything works.
+        world.run(&mut outbox, Step::Cut);
+        while !world.storing.is_empty() {
+            world.run(&mut outbox, Step::Stored { newest: true, kept: true });
+        }
+        for step in [Step::Write(usize::MAX), Step::Read(u64::MAX), Step::Ack] {
+            world.run(&mut outbox, step);
+        }
+        world.check();
+        for text in &world.promised {
+            prop_assert!(world.received.contains(text), "{} was lost", text);
+        }
+        prop_assert!(outbox.is_empty() && world.disk.is_empty());
+        prop_assert_eq!(outbox.stats().bytes, 0);
+    }
+}
