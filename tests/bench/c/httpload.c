@@ -12,7 +12,11 @@
 static const char *request_head, *to;
 static long count, connections, sent, answered, in_flight;
 static struct latencies latencies;
+/* A message, and where in it the digits of its id are. */
 static struct buf body;
+static size_t digits;
+
+enum { DIGITS = 8 };
 
 static void post(struct conn *c, const char *stanza, size_t n)
 {
@@ -22,6 +26,15 @@ static void post(struct conn *c, const char *stanza, size_t n)
     in_flight++;
     sent++;
     conn_flush(c);
+}
+
+/* Every message has an id of its own: who has to make one up, and the server that sees it, would do more work. */
+static void post_next(struct conn *c)
+{
+    char *at = buf_at(&body) + digits + DIGITS;
+    for (long left = sent, i = 0; i < DIGITS; i++, left /= 10)
+        *--at = (char)('0' + left % 10);
+    post(c, buf_at(&body), buf_len(&body));
 }
 
 static void answer(struct conn *c)
@@ -38,7 +51,7 @@ static void answer(struct conn *c)
         if (closes)
             die("the gateway does not keep connections alive");
         if (sent < count)
-            post(c, buf_at(&body), buf_len(&body));
+            post_next(c);
     }
     if (c->closed)
         die("the gateway closed a connection after %ld of %ld answers", answered, count);
@@ -56,7 +69,9 @@ static struct conn **open_all(void (*ready)(struct conn *))
 static void post_rounds(void)
 {
     struct conn **all = open_all(answer);
-    buf_printf(&body, "<message to='%s' type='chat'><body>", to);
+    buf_printf(&body, "<message to='%s' type='chat' id='0123456789", to);
+    digits = buf_len(&body);
+    buf_puts(&body, "00000000'><body>");
     for (long i = setting_number("BENCH_BODY", 100); i > 0; i--)
         buf_put(&body, "x", 1);
     buf_puts(&body, "</body></message>");
@@ -66,7 +81,7 @@ static void post_rounds(void)
         latencies.count = 0;
         double start = now();
         for (long i = 0; i < connections && sent < count; i++)
-            post(all[i], buf_at(&body), buf_len(&body));
+            post_next(all[i]);
         while (answered < count)
             loop_turn();
         say("{\"count\": %ld, \"first\": %.6f, \"seconds\": %.6f, \"p50_us\": %.1f, \"p99_us\": %.1f}", count, start, now() - start,

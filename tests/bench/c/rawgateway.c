@@ -60,7 +60,10 @@ static void callback_answer(struct conn *c)
     if (http_next(&c->in, &m)) {
         const char *from = buf_at(&c->note), *to = from + strlen(from) + 1;
         if (m.status == 200 && m.body.n > 0 && xmpp_is(m.body, "message")) {
-            buf_printf(&stream->out, "<message type='chat' from='%s' to='%s'>", to, from);
+            struct slice id = {"", 0};
+            xmpp_attr(m.body, "id", &id);
+            buf_printf(&stream->out, "<message type='chat' from='%s' to='%s' id='", to, from);
+            buf_slice(&stream->out, id), buf_puts(&stream->out, "'>");
             buf_slice(&stream->out, xmpp_rest(m.body));
         } else if (m.status < 200 || m.status > 299) {
             die("the callback answered %.*s", (int)m.start_line.n, m.start_line.p);

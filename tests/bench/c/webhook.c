@@ -47,10 +47,15 @@ static void answer_with_stanza(struct conn *c, const struct http *m)
     const char *text = body.p ? memchr(body.p, '>', body.n) : NULL;
     if (!text)
         die("a callback without a message body came: %.*s", (int)m->body.n, m->body.p);
-    int n = (int)(body.p + body.n - text - 1);
-    static const char head[] = "<message type='chat'><body>", tail[] = "</body></message>";
-    buf_printf(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: application/xmpp+xml\r\nContent-Length: %zu\r\n\r\n%s%.*s%s",
-               sizeof head + sizeof tail - 2 + (size_t)n, head, n, text + 1, tail);
+    static struct buf reply;
+    struct slice id = {"", 0};
+    xmpp_attr(m->body, "id", &id);
+    reply.start = reply.end = 0;
+    buf_puts(&reply, "<message type='chat' id='"), buf_slice(&reply, id), buf_puts(&reply, "'><body>");
+    buf_put(&reply, text + 1, (size_t)(body.p + body.n - text - 1));
+    buf_puts(&reply, "</body></message>");
+    buf_printf(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: application/xmpp+xml\r\nContent-Length: %zu\r\n\r\n", buf_len(&reply));
+    buf_put(&c->out, buf_at(&reply), buf_len(&reply));
 }
 
 static void rest_answer(struct conn *c)
@@ -75,13 +80,15 @@ static void rest_answer(struct conn *c)
 static void reply_over_rest(struct conn *c, const struct http *m)
 {
     static struct buf stanza;
+    static unsigned long replies;
     struct slice from = form_value(m->body, "from"), to = form_value(m->body, "to"), body = form_value(m->body, "body");
     if (!from.n || !to.n || !body.n || !form_value(m->body, "stanza").n)
         die("a form without from, to, body and stanza came: %.*s", (int)m->body.n, m->body.p);
     stanza.start = stanza.end = 0;
     buf_puts(&stanza, "<message type='chat' from='"), buf_slice(&stanza, to);
     buf_puts(&stanza, "' to='"), buf_slice(&stanza, from);
-    buf_puts(&stanza, "'><body>"), buf_slice(&stanza, body), buf_puts(&stanza, "</body></message>");
+    buf_printf(&stanza, "' id='0123456789%08lu'><body>", replies++);
+    buf_slice(&stanza, body), buf_puts(&stanza, "</body></message>");
     struct conn *r = pool_take(&rest);
     r->peer = c;
     c->peer = r;
