@@ -2,7 +2,7 @@
 //!
 //! Nothing starts before the first connection is opened. A process that was made by `fork` inherits
 //! the memory of its parent's runtime but not its thread, so it starts a runtime of its own: each
-//! fork is a new *generation*. A handle of an older generation refuses to work ([`Owned`]) instead
+//! fork is a new *generation*. A handle of an older generation refuses to work instead
 //! of waiting for a thread that does not exist, and whoever embeds this library calls
 //! [`after_fork_in_child`] in each new process.
 

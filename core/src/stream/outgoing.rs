@@ -44,6 +44,7 @@ impl Batch {
     }
 
     /// Adds one stanza that this crate's own writers made, in two pieces.
+    #[cfg(feature = "net")]
     pub(crate) fn push_pieces(&mut self, head: &[u8], tail: &[u8]) {
         self.bytes.extend_from_slice(head);
         self.push_written(tail);
@@ -71,6 +72,7 @@ impl Batch {
     }
 
     /// How many of the stanzas lie wholly within the first `bytes` bytes.
+    #[cfg(feature = "net")]
     pub(crate) fn within(&self, bytes: u64) -> usize {
         self.ends.partition_point(|&end| end as u64 <= bytes)
     }

@@ -372,6 +372,10 @@ async fn closing_finishes_what_is_under_way_and_says_goodbye() {
     assert_eq!(app.send_message(&call(&[ROMEO], "bye")).await.unwrap(), [Status::NoError]);
     assert_eq!(seen(&server).await.1.body().as_deref(), Some("bye"));
     last.done(Outcome::Handled);
+    // Presence may have come behind it.
+    while let Ok(batch) = app.next_batch(9).await {
+        drop(batch);
+    }
     closing.await.unwrap();
     let (_, farewell) = seen(&server).await;
     assert_eq!(farewell.type_(), Some("unavailable"));
