@@ -7,6 +7,9 @@
 An empty DOMAIN makes SECRET a bearer token. Every thread keeps one connection.
 """
 
+# Python 2 would look for the module http beside this one.
+from __future__ import absolute_import
+
 import base64
 import json
 import os
