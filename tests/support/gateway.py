@@ -166,7 +166,10 @@ class Callback:
                 post = Post(method, path, headers, body)
                 self.posts.put(post)
                 answer = self.answer(post)
-                connection.sendall(answer)
+                try:
+                    connection.sendall(answer)
+                except OSError:
+                    return  # It had read enough.
                 if not _is_whole(answer):
                     return
 
