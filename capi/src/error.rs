@@ -25,7 +25,7 @@ pub enum appxmpp_result {
     APPXMPP_INVALID_SHOW = 5,
     /// A presence status is longer than 1024 characters. Fix the input.
     APPXMPP_INVALID_STATUS = 6,
-    /// A body, call or stanza is over its size limit. Fix the input.
+    /// A body or stanza is over its size limit. Fix the input.
     APPXMPP_TOO_LARGE = 7,
     /// The sender is not an address of this app. Use one of its own.
     APPXMPP_INVALID_SENDER = 8,
@@ -45,14 +45,16 @@ pub enum appxmpp_result {
     APPXMPP_STORE = 15,
     /// A fault of the library. Please report it.
     APPXMPP_INTERNAL = 16,
+    /// The arguments of one call are over 1 MiB in all. Fix the input.
+    APPXMPP_REQUEST_TOO_LARGE = 17,
     /// A pointer that must not be NULL is. Fix the call.
-    APPXMPP_NULL_ARGUMENT = 17,
+    APPXMPP_NULL_ARGUMENT = 95,
     /// A string is not UTF-8. Fix the input.
-    APPXMPP_NOT_UTF8 = 18,
+    APPXMPP_NOT_UTF8 = 96,
     /// An argument is out of its range. Fix the call.
-    APPXMPP_INVALID_ARGUMENT = 19,
+    APPXMPP_INVALID_ARGUMENT = 97,
     /// A wait was ended by an interrupt from another thread. The caller decides.
-    APPXMPP_INTERRUPTED = 20,
+    APPXMPP_INTERRUPTED = 98,
     /// A panic inside the library, caught. Please report it.
     APPXMPP_PANIC = 99,
 }
@@ -62,7 +64,7 @@ use appxmpp_result::*;
 impl appxmpp_result {
     /// Every result there is, for the name table's test.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         APPXMPP_OK,
         APPXMPP_INVALID_JID,
         APPXMPP_INVALID_XML,
@@ -80,6 +82,7 @@ impl appxmpp_result {
         APPXMPP_CLOSED,
         APPXMPP_STORE,
         APPXMPP_INTERNAL,
+        APPXMPP_REQUEST_TOO_LARGE,
         APPXMPP_NULL_ARGUMENT,
         APPXMPP_NOT_UTF8,
         APPXMPP_INVALID_ARGUMENT,
@@ -106,10 +109,11 @@ impl appxmpp_result {
             14 => c"APPXMPP_CLOSED",
             15 => c"APPXMPP_STORE",
             16 => c"APPXMPP_INTERNAL",
-            17 => c"APPXMPP_NULL_ARGUMENT",
-            18 => c"APPXMPP_NOT_UTF8",
-            19 => c"APPXMPP_INVALID_ARGUMENT",
-            20 => c"APPXMPP_INTERRUPTED",
+            17 => c"APPXMPP_REQUEST_TOO_LARGE",
+            95 => c"APPXMPP_NULL_ARGUMENT",
+            96 => c"APPXMPP_NOT_UTF8",
+            97 => c"APPXMPP_INVALID_ARGUMENT",
+            98 => c"APPXMPP_INTERRUPTED",
             99 => c"APPXMPP_PANIC",
             _ => return None,
         })
@@ -134,6 +138,7 @@ impl From<ErrorKind> for appxmpp_result {
             ErrorKind::NotAuthorized => APPXMPP_NOT_AUTHORIZED,
             ErrorKind::Closed => APPXMPP_CLOSED,
             ErrorKind::Store => APPXMPP_STORE,
+            ErrorKind::RequestTooLarge => APPXMPP_REQUEST_TOO_LARGE,
             _ => APPXMPP_INTERNAL,
         }
     }
@@ -168,6 +173,15 @@ impl Failure {
             .unwrap_or("no message");
         let text = format!("libappxmpp panicked: {what}; please report it");
         Self { result: APPXMPP_PANIC, text }
+    }
+
+    pub(crate) fn timeout(text: String) -> Self {
+        Self { result: APPXMPP_TIMEOUT, text }
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        let text = "the wait was ended by appxmpp_connection_interrupt".to_owned();
+        Self { result: APPXMPP_INTERRUPTED, text }
     }
 }
 

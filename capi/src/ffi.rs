@@ -177,3 +177,55 @@ pub(crate) unsafe fn bytes<'a>(
     // SAFETY: the caller promises `len` readable bytes.
     Ok(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
 }
+
+/// `count` texts from the caller, as an array of pointers and one of lengths; NULL lengths mean that
+/// all are NUL-terminated.
+///
+/// # Safety
+/// Non-null `data` and `lens` must point to `count` values each; each pointer as in [`text`].
+pub(crate) unsafe fn texts<'a>(
+    data: *const *const c_char,
+    lens: *const usize,
+    count: usize,
+    name: &str,
+) -> Result<Vec<&'a str>, Failure> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if data.is_null() {
+        return Err(Failure::null(name));
+    }
+    if count > isize::MAX as usize / size_of::<usize>() {
+        return Err(Failure::argument(format!("{name}: {count} are more than memory holds")));
+    }
+    let one = |index: usize| {
+        // SAFETY: index is below count, and as this function's own contract.
+        unsafe {
+            let len = if lens.is_null() { APPXMPP_NUL } else { *lens.add(index) };
+            optional_text(*data.add(index), len, name)?
+                .ok_or_else(|| Failure::null(&format!("{name}[{index}]")))
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+/// A checked array to be written on success only.
+pub(crate) struct OutArray<T>(*mut T, usize);
+
+impl<T> OutArray<T> {
+    /// # Safety
+    /// A non-null `target` must point to writable memory for `count` values.
+    pub(crate) unsafe fn new(target: *mut T, count: usize, name: &str) -> Result<Self, Failure> {
+        if target.is_null() && count > 0 {
+            return Err(Failure::null(name));
+        }
+        Ok(Self(target, count))
+    }
+
+    pub(crate) fn set(self, values: impl IntoIterator<Item = T>) {
+        for (index, value) in values.into_iter().take(self.1).enumerate() {
+            // SAFETY: index is below the count of `new`'s contract.
+            unsafe { self.0.add(index).write(value) };
+        }
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! Conventions (all of them; no function departs from one without saying so)
 //!
-//! Names. Everything is `appxmpp_<object>_<verb>`; constants are `APPXMPP_*`.
+//! Names. Everything is `appxmpp_<object>_<verb>`; constants are `APPXMPP_*`. App Engine's own
+//! functions keep their names: `appxmpp_send_message`, `appxmpp_send_presence`,
+//! `appxmpp_send_invite`, `appxmpp_get_presence`.
 //!
 //! Handles are opaque. What `_new`, `_open`, `_parse` or `_next` gives is the caller's, and goes back
 //! through the `_free` of its type, exactly once. Every `_free` accepts NULL and does nothing then.
@@ -26,21 +28,41 @@
 //! call with its handle. The library never calls into the program from a thread of its own, except
 //! for the log callback, which says so.
 //!
-//! Fork. Handles do not cross `fork`: the child must not use what the parent opened, and opens its
-//! own.
+//! Time is in milliseconds; `APPXMPP_FOREVER` never passes.
+//!
+//! Fork. Connections do not cross `fork`: in the child, calls with one that the parent opened give
+//! `APPXMPP_CLOSED`, and the child opens its own. The child of a process with several threads should
+//! not call the library before it has called `exec`, unless the threads that used the library rested
+//! when it was forked.
+//!
+//! Loading. The library starts no thread before the first connection is opened. Once loaded it stays
+//! until the process ends: `dlclose` does not unload it.
 //!
 //! Faults. A NULL that is not allowed gives `APPXMPP_NULL_ARGUMENT`. A fault inside the library ends
 //! in `APPXMPP_PANIC`, never in the caller's stack.
 
+mod bell;
+mod connection;
 mod error;
+mod event;
 mod ffi;
+mod fork;
 mod jid;
+mod log;
+mod options;
+mod service;
 mod stanza;
 mod stream;
 mod version;
+mod watch;
 
+pub use connection::*;
 pub use error::*;
+pub use event::*;
 pub use jid::*;
+pub use log::*;
+pub use options::*;
+pub use service::*;
 pub use stanza::*;
 pub use stream::*;
 pub use version::*;

@@ -105,6 +105,13 @@ impl appxmpp_stanza {
         out
     }
 
+    /// The stanza as an element of a stream whose default namespace is `namespace`.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Result<Element, Failure> {
+        let scope = Scope::default_ns(namespace);
+        Ok(Element::parse(self.wire().as_bytes(), &scope, &Limits::default())
+            .map_err(engine::Error::from)?)
+    }
+
     fn attribute(&self, name: &str) -> appxmpp_str {
         let found = self.lent.attributes.iter().find(|(known, _)| known == name);
         found.map_or(appxmpp_str::EMPTY, |(_, value)| value.lend())

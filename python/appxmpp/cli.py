@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.ConfigError as error:
         print(f"appxmpp: {error}", file=sys.stderr)
         return CONFIG
+    except errors.Error as error:
+        print(f"appxmpp: {error}", file=sys.stderr)
+        return RUNTIME
     except KeyboardInterrupt:
         return 130
 

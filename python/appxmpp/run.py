@@ -84,6 +84,8 @@ class Runner:
         self._environment()
         backend.set(backend.Embedded(self._chat))
         app = Application(self._config, loader.load(self._config))
+        # Opens the connection, so that settings which cannot work are told at once.
+        self._chat.wait_ready(0.0)
         application_id = os.environ["APPLICATION_ID"]
         caller = Caller(app, application_id, self.host, self.scheme)
         if self._http:
@@ -119,7 +121,7 @@ class Runner:
         deadline = time.monotonic() + timeout
         self._dispatcher.closing()
         if self._http:
-            self._http.stop(timeout)
+            self._http.stop(max(0.5, timeout))
         self._chat.close(max(1.0, deadline - time.monotonic()))
         if not self._dispatcher.join(1.0) and timeout:
             log.warning("some handlers did not finish within %g seconds; leaving them", timeout)
@@ -161,7 +163,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, errors.ConfigError):
         log.error("%s", error)
         return CONFIG
-    log.error("delivery ended", exc_info=error)
+    log.error("%s", error, exc_info=None if isinstance(error, errors.Error) else error)
     return RUNTIME
 
 
@@ -181,8 +183,8 @@ def announce(config: AppYaml) -> None:
 
 def serve(runner: Runner) -> int:
     """Run until a signal or a failure ends it; the exit code."""
-    runner.start()
     with Signals(runner.ask_to_stop):
+        runner.start()
         return runner.wait()
 
 

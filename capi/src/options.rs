@@ -1,0 +1,276 @@
+//! What a connection can be told beyond its backend.
+
+use std::env;
+use std::ffi::c_char;
+use std::path::Path;
+use std::time::Duration;
+
+use engine::ErrorKind;
+use engine::auth::Secret;
+use engine::net::{AppConfig, Backend};
+use engine::service::InboundServices;
+use engine::store::Store;
+
+use crate::error::{Failure, appxmpp_error, appxmpp_result};
+use crate::ffi::{self, Out};
+
+/// How long a call waits for the socket to take what it sends.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of a connection. What is not set has its default.
+#[derive(Clone)]
+#[allow(non_camel_case_types)]
+pub struct appxmpp_options {
+    app_id: Option<String>,
+    secret: Option<Secret>,
+    inbound: InboundServices,
+    state_file: Option<String>,
+    bodiless_messages: bool,
+    pub(crate) send_timeout: Duration,
+}
+
+impl Default for appxmpp_options {
+    fn default() -> Self {
+        Self {
+            app_id: None,
+            secret: None,
+            inbound: InboundServices::ALL,
+            state_file: None,
+            bodiless_messages: false,
+            send_timeout: SEND_TIMEOUT,
+        }
+    }
+}
+
+impl appxmpp_options {
+    /// The app's settings on `backend`, or on the one that the environment names.
+    pub(crate) fn app_config(&self, backend: Option<&str>) -> Result<AppConfig, Failure> {
+        let backend = match backend {
+            Some(text) => Backend::parse(text)?,
+            None => Backend::parse(&environment("APPXMPP_BACKEND")?.ok_or_else(no_backend)?)?,
+        };
+        let own = matches!(&backend, Backend::Component { secret: Some(_), .. });
+        let secret = match &self.secret {
+            _ if own => None,
+            Some(secret) => Some(secret.clone()),
+            None => environment_secret()?,
+        };
+        let app_id = self.app_id.as_deref();
+        let mut config = AppConfig::for_backend(&backend, secret, app_id, self.inbound)?;
+        config.service.bodiless_messages = self.bodiless_messages;
+        if let Some(path) = &self.state_file {
+            config.store = open_store(Path::new(path))?;
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn open_store(path: &Path) -> Result<Box<dyn Store>, Failure> {
+    Ok(Box::new(engine::store::SqliteStore::open(path)?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn open_store(path: &Path) -> Result<Box<dyn Store>, Failure> {
+    let path = path.display();
+    Err(config(format!(
+        "the state file {path} cannot be used: this libappxmpp was built without the feature sqlite; build it with that, or set no state file"
+    )))
+}
+
+fn config(text: String) -> Failure {
+    engine::Error::new(ErrorKind::Config, text).into()
+}
+
+fn no_backend() -> Failure {
+    config(
+        "no backend was given and APPXMPP_BACKEND is not set; set it to component://DOMAIN:SECRET@HOST"
+            .to_owned(),
+    )
+}
+
+/// A variable of the environment; an empty one counts as none.
+fn environment(name: &str) -> Result<Option<String>, Failure> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(config(format!("{name} is not UTF-8; set it to text encoded in UTF-8")))
+        }
+    }
+}
+
+/// What `APPXMPP_SECRET` holds, or the file that `APPXMPP_SECRET_FILE` names.
+fn environment_secret() -> Result<Option<Secret>, Failure> {
+    if let Some(secret) = environment("APPXMPP_SECRET")? {
+        return Ok(Some(Secret::new(secret)));
+    }
+    let Some(path) = environment("APPXMPP_SECRET_FILE")? else { return Ok(None) };
+    let content = std::fs::read_to_string(&path).map(Secret::new).map_err(|error| {
+        config(format!(
+            "APPXMPP_SECRET_FILE names {path:?}, which cannot be read ({error}); give a readable text file that holds the secret alone"
+        ))
+    })?;
+    match content.expose().trim() {
+        "" => Err(config(format!(
+            "APPXMPP_SECRET_FILE names {path:?}, which is empty; write the secret into it"
+        ))),
+        secret => Ok(Some(Secret::new(secret))),
+    }
+}
+
+/// Starts with the default of every setting; `out` receives a new handle.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_new(
+    out: *mut *mut appxmpp_options,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let out = unsafe { Out::new(out, "out")? };
+        out.set(ffi::give(appxmpp_options::default()));
+        Ok(())
+    })
+}
+
+/// Sets the application id, the localpart of the address that the app sends from. By default it is
+/// the first label of the component's domain.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_app_id(
+    options: *mut appxmpp_options,
+    app_id: *const c_char,
+    len: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, app_id) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(app_id, len, "app_id")?) };
+        options.app_id = Some(app_id.to_owned());
+        Ok(())
+    })
+}
+
+/// Sets the secret that the component shares with the server, for a backend whose text has none. By
+/// default it is what `APPXMPP_SECRET` holds, or the file that `APPXMPP_SECRET_FILE` names.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_secret(
+    options: *mut appxmpp_options,
+    secret: *const c_char,
+    len: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, secret) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(secret, len, "secret")?) };
+        options.secret = Some(Secret::new(secret));
+        Ok(())
+    })
+}
+
+/// Sets which events the app wants, by the names of App Engine's `inbound_services`: `xmpp_message`,
+/// `xmpp_presence`, `xmpp_subscribe`, `xmpp_error`. By default all. `names` are `count` strings,
+/// `lens` their lengths; NULL lengths mean that all are NUL-terminated.
+///
+/// Fails with `APPXMPP_CONFIG` for a name that begins with `xmpp` and is none of these; other names
+/// are passed over.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_inbound_services(
+    options: *mut appxmpp_options,
+    names: *const *const c_char,
+    lens: *const usize,
+    count: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, names) = unsafe {
+            (ffi::borrow_mut(options, "options")?, ffi::texts(names, lens, count, "names")?)
+        };
+        options.inbound = InboundServices::from_names(names)?;
+        Ok(())
+    })
+}
+
+/// Sets the file in which subscriptions and presence survive a restart; it is made if it is not
+/// there. By default nothing survives.
+///
+/// A library built without SQLite fails with `APPXMPP_CONFIG` when the connection is opened.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_state_file(
+    options: *mut appxmpp_options,
+    path: *const c_char,
+    len: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, path) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(path, len, "path")?) };
+        options.state_file = Some(path.to_owned());
+        Ok(())
+    })
+}
+
+/// Sets whether messages without a body (chat states, receipts) become events, without the field
+/// `body`. By default they do not: App Engine's apps never saw any.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_bodiless_messages(
+    options: *mut appxmpp_options,
+    wanted: bool,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        unsafe { ffi::borrow_mut(options, "options")? }.bodiless_messages = wanted;
+        Ok(())
+    })
+}
+
+/// Sets how long a call that sends waits while the socket takes nothing more; default 30,000. What
+/// is not written by then has failed.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_send_timeout(
+    options: *mut appxmpp_options,
+    timeout_ms: u64,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let options = unsafe { ffi::borrow_mut(options, "options")? };
+        options.send_timeout = Duration::from_millis(timeout_ms);
+        Ok(())
+    })
+}
+
+/// Frees settings; NULL is allowed. Connections opened with them keep their copy.
+///
+/// # Safety
+/// `options` is NULL or live, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_free(options: *mut appxmpp_options) {
+    // SAFETY: as this function's own contract.
+    unsafe { ffi::take_back(options) };
+}
