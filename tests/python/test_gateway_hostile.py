@@ -178,13 +178,17 @@ def test_the_stanza_cannot_be_escaped_from(gateway: Gateway, phone: Phone) -> No
 def test_a_stanza_cannot_add_headers_to_its_callback(
     gateway: Gateway, callback: Callback, phone: Phone, server: Server
 ) -> None:
-    if server.kind == "ejabberd":
-        pytest.skip("ejabberd refuses such a language itself")
     lang = "en&#13;&#10;X-Injected: 1"
     phone.send(f"<message to='bot@myapp.localhost' id='h' xml:lang='{lang}' type='chat'><body>x</body></message>")
-    callback.answer = lambda _: http_answer(204)
-    post = callback.posts.wait()
-    assert "X-Injected" not in post.headers
+    posts = []
+    # ejabberd refuses such a language itself.
+    if server.kind == "prosody":
+        posts.append(callback.posts.wait())
+    with Phone(server, server.account("plain")) as other:
+        other.send("<message to='bot@myapp.localhost' id='p' type='chat'><body>plain</body></message>")
+        posts.append(callback.posts.wait())
+    assert b"<body>plain</body>" in posts[-1].body
+    assert all("X-Injected" not in post.headers for post in posts)
 
 
 ANSWERS = {
