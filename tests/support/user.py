@@ -8,6 +8,7 @@ from types import TracebackType
 from xml.etree import ElementTree as ET
 
 import slixmpp
+from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from . import aio
 from .server import Account, Server
@@ -132,8 +133,11 @@ class User:
         return self._client
 
     def raw(self, xml: str) -> None:
-        """Writes it into the stream as it is."""
-        aio.call(self.client.send_raw, xml)
+        """Writes it into the stream as it is; ConnectionError if that is gone."""
+        try:
+            aio.call(self.client.send_raw, xml)
+        except NotConnectedError:
+            raise ConnectionError(f"{self.jid} has lost its connection") from None
 
     def message(self, to: str, body: str, type_: str | None = "chat", extra: str = "", id_: str | None = None) -> None:
         stanza = ET.Element("message", {"to": to})
