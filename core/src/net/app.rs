@@ -19,9 +19,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Sent};
+use super::connection::Connection;
 use super::inbound::register;
 use super::runtime::{self, Owned};
+use super::sending::Sent;
 use super::stats::Stats as ConnectionStats;
 use super::wait::{block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};

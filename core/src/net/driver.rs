@@ -10,9 +10,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::connection::{Event, Link, Phase, Shared, State, fatal, no_answer};
+use super::config::ConnectionConfig;
+use super::connection::Event;
 use super::inbound::Weight;
 use super::outbound::Outbound;
+use super::request::no_answer;
+use super::shared::{Link, Phase, Shared, State};
 use super::socket::Socket;
 use super::stats::{add, random};
 use crate::error::{Error, ErrorKind, Result};
@@ -131,6 +134,16 @@ async fn attempt(shared: &Shared) -> Ended {
     let up = serving.up_since.map_or(Duration::ZERO, |since| shared.now().saturating_sub(since));
     drop_link(shared);
     Ended { reason: closed.to_string(), up, refused: fatal(config, &closed) }
+}
+
+/// Why a stream that ended ends the connection too, if it does.
+fn fatal(config: &ConnectionConfig, closed: &Closed) -> Option<String> {
+    (closed.condition() == Some("not-authorized")).then(|| {
+        format!(
+            "the server at {} refused the component {} twice ({closed}): either the secret is not the one in the server's configuration, or the server has no component of this name (ejabberd gives the same answer to both); correct it and open the connection again",
+            config.endpoint, config.domain
+        )
+    })
 }
 
 fn never_up(reason: String) -> Ended {

@@ -21,7 +21,9 @@ pub struct Keepalive {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// An iq ping to this address. A component's own domain is an address that every server can
-    /// route: the ping comes back as a request, which proves as much as an answer does.
+    /// route: the ping comes back as a request, which proves as much as an answer does. Where one
+    /// component has several connections (ejabberd's `domain_balancing`) it may come back on another
+    /// one, so ask the server's domain there.
     Ping(String),
     /// A space (RFC 6120 §4.6.1). Nobody answers it: the operating system finds out that the other
     /// end is gone, in its own time.

@@ -1,0 +1,208 @@
+//! What the handles of a connection and its driver share.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::config::ConnectionConfig;
+use super::connection::Event;
+use super::inbound::{Inbound, register};
+use super::outbound::Outbound;
+use super::socket::Socket;
+use super::stats::Counters;
+use super::wait::bounded;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::Stanza;
+use crate::stream::{Batch, ComponentStream, IqTracker, OwnAddress};
+
+/// What a connection is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No stream is up; the driver tries to change that.
+    Connecting,
+    Ready,
+    /// Closing was asked for.
+    Closing,
+    /// Nothing will happen any more, for this reason.
+    Ended(ErrorKind, String),
+}
+
+/// One stream on one socket.
+pub(super) struct Link {
+    pub(super) stream: ComponentStream,
+    pub(super) socket: Arc<Socket>,
+    pub(super) out: Outbound,
+    /// Writing failed: nothing more will be written.
+    pub(super) broken: bool,
+}
+
+impl Link {
+    /// Writes what the socket takes. A failure ends the stream; `true` says that it just did.
+    pub(super) fn flush(&mut self, now: Duration) -> bool {
+        if self.broken || self.out.flush(&self.socket).is_ok() {
+            return false;
+        }
+        self.broken = true;
+        self.stream.handle_input(now, &[]);
+        true
+    }
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) link: Option<Link>,
+    /// Counts the links; the one before `epoch` wrote `last_written` bytes.
+    pub(super) epoch: u64,
+    pub(super) last_written: u64,
+    /// Each request with the time it was given.
+    pub(super) iqs: IqTracker<(oneshot::Sender<Result<Stanza>>, Duration)>,
+    pub(super) close_by: Option<Instant>,
+    /// When the driver means to look at the clock next.
+    pub(super) armed: Duration,
+    /// Who waits for another phase.
+    pub(super) watchers: Vec<Waker>,
+}
+
+/// What the handles and the driver share.
+///
+/// Whoever sends takes the lock, hands the stanza to the stream, and writes to the socket right
+/// there if nothing else waits to be written: on the caller's thread, without waking the driver.
+/// Only what the socket does not take at once is left to the driver. Were every write left to it,
+/// a send that waits until it is written would cost a wake-up each way: 6.4 µs of CPU instead of
+/// 2.5 back to back, 43 instead of 12 when each comes alone (`benches/connection.rs`).
+pub(super) struct Shared {
+    pub(super) config: ConnectionConfig,
+    pub(super) origin: Instant,
+    pub(super) state: Mutex<State>,
+    pub(super) inbound: Inbound<Event>,
+    pub(super) wake: Notify,
+    pub(super) counters: Counters,
+}
+
+impl Shared {
+    pub(super) fn new(config: ConnectionConfig) -> Self {
+        let own = OwnAddress::component(&config.domain);
+        let state = State {
+            phase: Phase::Connecting,
+            link: None,
+            epoch: 0,
+            last_written: 0,
+            iqs: IqTracker::new(own, config.requests),
+            close_by: None,
+            armed: Duration::MAX,
+            watchers: Vec::new(),
+        };
+        Self {
+            inbound: Inbound::new(config.inbound),
+            config,
+            origin: Instant::now(),
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The driver is to close the connection, by `deadline` from now.
+    pub(super) fn begin_close(&self, deadline: Duration) {
+        let mut state = self.lock();
+        if state.close_by.is_none() {
+            state.close_by = Some(Instant::now() + bounded(deadline));
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn submit(&self, batch: &Batch) -> Result<Submitted> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let epoch = state.epoch;
+        let link = match (&state.phase, &mut state.link) {
+            (Phase::Ready, Some(link)) => link,
+            (phase, _) => return Err(self.not_ready(phase)),
+        };
+        if !link.out.has_room(batch.byte_len()) {
+            return Ok(Submitted::Full);
+        }
+        let now = self.now();
+        batch.iter().try_for_each(|stanza| link.stream.check(stanza))?;
+        for stanza in batch.iter() {
+            link.stream.send(now, stanza)?;
+        }
+        let direct = link.out.is_empty();
+        link.stream.poll_transmit(link.out.buffer());
+        link.out.count(batch.len());
+        let end = link.out.end();
+        if direct {
+            link.flush(now);
+        }
+        // The driver has work if something is left to write, if the link broke, or if something
+        // (a barrier) is due sooner than it means to look.
+        let unfinished = direct && (!link.out.is_empty() || link.broken);
+        let sooner = link.stream.poll_timeout().is_some_and(|due| due < state.armed);
+        let written = link.out.written() >= end;
+        drop(guard);
+        self.counters.sent(batch.len(), batch.byte_len());
+        if unfinished || sooner {
+            self.wake.notify_one();
+        }
+        Ok(Submitted::Taken { epoch, end, written })
+    }
+
+    pub(super) fn not_ready(&self, phase: &Phase) -> Error {
+        match phase {
+            Phase::Ended(kind, reason) => Error::new(*kind, reason.clone()),
+            Phase::Closing => Error::new(ErrorKind::Closed, "the connection is being closed"),
+            Phase::Connecting | Phase::Ready => Error::new(
+                ErrorKind::NotConnected,
+                format!(
+                    "no stream to {} is up as {}; it is being tried again, so send again later",
+                    self.config.endpoint, self.config.domain
+                ),
+            ),
+        }
+    }
+}
+
+/// What became of a batch that was handed in.
+pub(super) enum Submitted {
+    Full,
+    Taken { epoch: u64, end: u64, written: bool },
+}
+
+impl Phase {
+    pub(super) fn is_ready_or_over(&self) -> bool {
+        *self != Self::Connecting
+    }
+}
+
+/// The connection is in a phase that is waited for.
+pub(super) struct PhaseIs<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) wanted: fn(&Phase) -> bool,
+}
+
+impl Future for PhaseIs<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if (self.wanted)(&state.phase) {
+            return Poll::Ready(());
+        }
+        register(&mut state.watchers, context.waker());
+        Poll::Pending
+    }
+}
