@@ -237,6 +237,11 @@ impl Serving<'_> {
         }
         let wanted = self.settle(room > 0);
         self.shared.inbound.push_all(&mut self.events);
+        // Whoever takes events out of a full queue wakes the driver. This one may not have been full
+        // in the meantime, although the room that was found has been used up.
+        if room == 0 && self.shared.inbound.room() > 0 {
+            self.shared.wake.notify_one();
+        }
         match closed {
             Some(closed) => Err(closed),
             None => wanted,

@@ -83,11 +83,11 @@ impl Sending<'_> {
     ) -> Poll<Sent> {
         let written = match &mut state.link {
             Some(link) if state.epoch == epoch => {
-                if link.out.written() < end {
+                if link.out.written() < end && !link.broken {
                     link.out.wake_when_written(end, context.waker());
                     return Poll::Pending;
                 }
-                end
+                link.out.written().min(end)
             }
             _ if state.epoch == epoch + 1 => state.last_written.min(end),
             _ => 0,

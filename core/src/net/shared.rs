@@ -48,6 +48,7 @@ impl Link {
             return false;
         }
         self.broken = true;
+        self.out.wake_all();
         self.stream.handle_input(now, &[]);
         true
     }

@@ -455,7 +455,12 @@ async fn threads_use_the_blocking_forms() {
     const EACH: usize = 500;
     static RECEIVED: AtomicUsize = AtomicUsize::new(0);
     let server = Server::start().await;
-    let (connection, mut peer) = connected(&server).await;
+    let mut config = server.config();
+    // Room comes and goes all the time, and no timer makes good for a wake-up that is missing.
+    config.inbound = Bounds { stanzas: 8, bytes: 1 << 20 };
+    config.keepalive = None;
+    config.login_timeout = 1000 * S;
+    let (connection, mut peer) = connected_with(&server, config).await;
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let connection = connection.clone();
@@ -465,13 +470,13 @@ async fn threads_use_the_blocking_forms() {
                     let xml = format!("<message from='bot.example' id='{thread}-{n}'/>");
                     connection.send_blocking(&xml, 10 * S).unwrap();
                     while RECEIVED.load(Ordering::Relaxed) < THREADS * EACH {
-                        let events = connection.next_events_blocking(16, Duration::ZERO).unwrap();
+                        let events = connection.next_events_blocking(3, Duration::ZERO).unwrap();
                         let Some(events) = events else { break };
                         RECEIVED.fetch_add(events.len(), Ordering::Relaxed);
                     }
                 }
                 while RECEIVED.load(Ordering::Relaxed) < THREADS * EACH {
-                    let events = connection.next_events_blocking(16, S / 50).unwrap();
+                    let events = connection.next_events_blocking(3, S / 50).unwrap();
                     RECEIVED.fetch_add(events.map_or(0, |events| events.len()), Ordering::Relaxed);
                 }
             })
@@ -479,7 +484,8 @@ async fn threads_use_the_blocking_forms() {
         .collect();
     let mut next_of = [0; THREADS];
     for _ in 0..THREADS * EACH {
-        let stanza = peer.stanza().await;
+        let stanza =
+            tokio::time::timeout(60 * S, peer.stanza()).await.expect("a wake-up is missing");
         let (thread, n) = stanza.id().unwrap().split_once('-').unwrap();
         let expected = &mut next_of[thread.parse::<usize>().unwrap()];
         assert_eq!(n.parse::<usize>().unwrap(), *expected, "in order for each thread");
