@@ -3,6 +3,7 @@
 
 mod config;
 mod delivery;
+mod durable;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,10 @@ use super::inbound::register;
 use super::runtime::{self, Owned};
 use super::sending::Sent;
 use super::stats::Stats as ConnectionStats;
-use super::wait::{block_on, block_on_checked, bounded};
+use super::wait::{Waited, block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::{
-    Delivery, Lanes, MessageCall, PresenceAnswer, PresenceCall, Sending, Service,
+    Delivery, Lanes, MessageCall, OutboxStats, PresenceAnswer, PresenceCall, Sending, Service,
     Stats as ServiceStats, Status,
 };
 use crate::stream::Batch;
@@ -51,6 +52,8 @@ struct Queue {
 pub(super) struct Inner {
     connection: Connection,
     service: Service,
+    /// With an outbox.
+    durable: Option<Arc<durable::Durable>>,
     config: config::Own,
     origin: Instant,
     queue: Mutex<Queue>,
@@ -96,6 +99,8 @@ pub struct AppStats {
     pub refused: u64,
     /// Answers (to pings, subscriptions and the like) that could not be written.
     pub unanswered: u64,
+    /// Of the outbox, if the app is durable.
+    pub outbox: Option<OutboxStats>,
 }
 
 /// One app, connected: what a face translates to and from.
@@ -128,12 +133,19 @@ impl App {
     /// # Errors
     /// As [`App::open`].
     pub fn open_on(runtime: &tokio::runtime::Handle, config: AppConfig) -> Result<Self> {
-        let AppConfig { connection, mut service, store, lanes, room_timeout } = config;
+        let AppConfig { mut connection, mut service, store, lanes, room_timeout, durable, outbox } =
+            config;
         if service.id_prefix.is_empty() {
             service.id_prefix = format!("{:x}-", super::stats::random());
         }
+        let service = Service::new(service, store)?;
+        let durable = durable.then(|| {
+            connection.barrier.get_or_insert(durable::BARRIER);
+            Arc::new(durable::Durable::new(outbox, service.take_waiting()))
+        });
         let inner = Arc::new(Inner {
-            service: Service::new(service, store)?,
+            service,
+            durable,
             connection: Connection::open_on(runtime, connection),
             origin: Instant::now(),
             queue: Mutex::new(Queue {
@@ -149,6 +161,9 @@ impl App {
             counters: Counters::default(),
         });
         runtime.spawn(task::run(Arc::clone(&inner)));
+        if let Some(durable) = &inner.durable {
+            runtime.spawn(durable::run(Arc::clone(&inner), Arc::clone(durable)));
+        }
         Ok(Self(Owned::new(Arc::new(Handle(inner)))))
     }
 
@@ -182,13 +197,18 @@ impl App {
     }
 
     /// App Engine's `send_message`: [`Status::NoError`] for every recipient whose stanza is written
-    /// to a live stream.
+    /// to a live stream or, if the app is [durable](AppConfig::durable), stored.
     ///
     /// # Errors
     /// As [`Service::send_message`]. That no stream is up is no error but [`Status::OtherError`].
     pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
         let inner = self.inner()?;
         let mut sending = inner.service.send_message(call)?;
+        if let Some(durable) = &inner.durable {
+            let kept = durable.keep(&inner.service, &sending).await;
+            kept.settle(&mut sending);
+            return Ok(sending.statuses);
+        }
         let mut next = 0;
         while let Some((batch, range)) = batch_from(&sending, next) {
             next = range.end;
@@ -228,6 +248,14 @@ impl App {
     ) -> Result<Vec<Status>> {
         let inner = self.inner()?;
         let mut sending = inner.service.send_message(call)?;
+        if let Some(durable) = &inner.durable {
+            let keep = durable.keep(&inner.service, &sending);
+            match block_on_checked(keep, Some(timeout), slice, check) {
+                Waited::Done(kept) => kept.settle(&mut sending),
+                Waited::TimedOut | Waited::Interrupted(_) => fail_from(&mut sending, 0),
+            }
+            return Ok(sending.statuses);
+        }
         let mut next = 0;
         let mut until = None;
         while let Some((batch, range)) = batch_from(&sending, next) {
@@ -305,7 +333,9 @@ impl App {
         let until = Instant::now() + bounded(deadline);
         inner.stop_intake();
         let idle = Idle { inner };
-        let _ = tokio::time::timeout_at(until - farewell(deadline), idle).await;
+        let patience = until - farewell(deadline);
+        let _ = tokio::time::timeout_at(patience, idle).await;
+        let _ = tokio::time::timeout_at(patience, durable::drained(inner)).await;
         inner.begin_close();
         let _ = tokio::time::timeout_at(until, HasEnded { inner }).await;
         inner.connection.close(until.saturating_duration_since(Instant::now())).await;
@@ -330,7 +360,11 @@ impl App {
         let left = || until.saturating_duration_since(Instant::now());
         inner.stop_intake();
         let patience = left().saturating_sub(farewell(deadline));
-        let _ = block_on_checked(Idle { inner }, Some(patience), slice, check);
+        let over = async {
+            Idle { inner }.await;
+            durable::drained(inner).await;
+        };
+        let _ = block_on_checked(over, Some(patience), slice, check);
         inner.begin_close();
         let _ = block_on(HasEnded { inner }, Some(left()));
         inner.connection.close_blocking(left());
@@ -352,6 +386,7 @@ impl App {
             failed: get(&inner.counters.failed),
             refused: get(&inner.counters.refused),
             unanswered: get(&inner.counters.unanswered),
+            outbox: inner.durable.as_ref().map(|durable| durable.stats()),
         })
     }
 }
@@ -386,6 +421,9 @@ impl Inner {
     fn begin_close(&self) {
         self.stop_intake();
         self.closing.store(true, Ordering::Release);
+        if let Some(durable) = &self.durable {
+            durable.close();
+        }
         self.wake.notify_one();
     }
 }
@@ -442,10 +480,15 @@ fn batch_from(sending: &Sending, start: usize) -> Option<(Batch, std::ops::Range
 fn settle(sending: &mut Sending, range: std::ops::Range<usize>, sent: &Sent) -> bool {
     let Some(error) = &sent.error else { return false };
     tracing::debug!(%error, "a message was not written");
-    for index in range.start + sent.written..sending.stanzas.len() {
+    fail_from(sending, range.start + sent.written);
+    true
+}
+
+/// Notes that the stanzas from `start` on were not sent.
+fn fail_from(sending: &mut Sending, start: usize) {
+    for index in start..sending.stanzas.len() {
         sending.fail(index);
     }
-    true
 }
 
 struct Claim<'a> {

@@ -33,9 +33,17 @@ pub enum Event {
     Stanza(Stanza),
     /// A stanza arrived that is unacceptable, and was left out.
     Skipped(XmlError),
-    /// The server has read every stanza of this stream up to this position. Only with
-    /// [`ConnectionConfig::barrier`].
+    /// The server has read every stanza up to this position, counted over all streams of this
+    /// connection. Only with [`ConnectionConfig::barrier`].
     Acked(u64),
+    /// A stream has ended, and with it went what it carried and what was not [acked](Event::Acked).
+    /// Only with [`ConnectionConfig::barrier`].
+    Cut {
+        /// The position of the last stanza it carried.
+        position: u64,
+        /// Whether the server ended it with an error that it gives for a stanza it does not like.
+        blamed: bool,
+    },
     /// The stream ended, or an attempt to connect failed; the next attempt comes after `retry_in`,
     /// or never.
     Disconnected {
@@ -214,6 +222,16 @@ impl Connection {
                 "too many stanzas wait to be written; send again later",
             )),
         }
+    }
+
+    /// Takes several stanzas, all or none, if the last stream that ended did so at the position `cut`
+    /// (see [`Event::Cut`]): whoever has not heard of a cut yet must not go on as if there was none.
+    /// Returns the position of the last stanza, or nothing if there is no room or another cut.
+    pub(super) fn try_send_after(&self, batch: &Batch, cut: u64) -> Result<Option<u64>> {
+        Ok(match self.shared()?.submit_after(batch, Some(cut))? {
+            Submitted::Taken { position, .. } => Some(position),
+            Submitted::Full => None,
+        })
     }
 
     /// Sends an iq of type `get` or `set` and waits for its answer, at most for `timeout`. An `id`

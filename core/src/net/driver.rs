@@ -29,6 +29,22 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How far ahead the timer is set when nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The stream errors (RFC 6120 §4.9.3) that a server gives for what it was sent.
+const BLAMING: [&str; 12] = [
+    "bad-format",
+    "bad-namespace-prefix",
+    "improper-addressing",
+    "invalid-from",
+    "invalid-namespace",
+    "invalid-xml",
+    "not-well-formed",
+    "policy-violation",
+    "restricted-xml",
+    "undefined-condition",
+    "unsupported-encoding",
+    "unsupported-stanza-type",
+];
+
 /// How one attempt ended.
 struct Ended {
     reason: String,
@@ -126,13 +142,19 @@ async fn attempt(shared: &Shared) -> Ended {
     };
     let now = shared.now();
     let stream = ComponentStream::new(config.stream(format!("{:x}-", random())), now);
-    let link = Link { stream, socket, out: Outbound::new(config.outbound), broken: false };
+    let out = Outbound::new(config.outbound);
+    let link = Link { stream, socket, out, sent: 0, broken: false };
     let socket = Arc::clone(&link.socket);
     shared.lock().link = Some(link);
     let mut serving = Serving { shared, socket, up_since: None, events: Vec::new() };
     let closed = serving.serve().await;
     let up = serving.up_since.map_or(Duration::ZERO, |since| shared.now().saturating_sub(since));
     drop_link(shared);
+    if config.barrier.is_some() {
+        let position = shared.lock().sent_before;
+        let blamed = closed.condition().is_some_and(|it| BLAMING.contains(&it));
+        shared.inbound.push_all(&mut vec![Event::Cut { position, blamed }]);
+    }
     Ended { reason: closed.to_string(), up, refused: fatal(config, &closed) }
 }
 
@@ -168,6 +190,7 @@ fn drop_link(shared: &Shared) {
     let requests = state.iqs.drain();
     if let Some(mut link) = link {
         state.last_written = link.out.written();
+        state.sent_before += link.sent;
         let stats = link.stream.stats();
         add(&shared.counters.ignored, stats.ignored);
         link.out.wake_all();
@@ -281,7 +304,7 @@ impl Serving<'_> {
                 debug!(%error, "a stanza was left out");
                 Some(Event::Skipped(error))
             }
-            stream::Event::Acked(position) => Some(Event::Acked(position)),
+            stream::Event::Acked(position) => Some(Event::Acked(state.sent_before + position)),
             stream::Event::Closed(reason) => {
                 *closed = Some(reason);
                 None

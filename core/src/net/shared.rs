@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) stream: ComponentStream,
     pub(super) socket: Arc<Socket>,
     pub(super) out: Outbound,
+    /// How many stanzas the stream has taken.
+    pub(super) sent: u64,
     /// Writing failed: nothing more will be written.
     pub(super) broken: bool,
 }
@@ -60,6 +62,8 @@ pub(super) struct State {
     /// Counts the links; the one before `epoch` wrote `last_written` bytes.
     pub(super) epoch: u64,
     pub(super) last_written: u64,
+    /// How many stanzas the links before this one have taken.
+    pub(super) sent_before: u64,
     /// Each request with the time it was given.
     pub(super) iqs: IqTracker<(oneshot::Sender<Result<Stanza>>, Duration)>,
     pub(super) close_by: Option<Instant>,
@@ -93,6 +97,7 @@ impl Shared {
             link: None,
             epoch: 0,
             last_written: 0,
+            sent_before: 0,
             iqs: IqTracker::new(own, config.requests),
             close_by: None,
             armed: Duration::MAX,
@@ -127,6 +132,11 @@ impl Shared {
     }
 
     pub(super) fn submit(&self, batch: &Batch) -> Result<Submitted> {
+        self.submit_after(batch, None)
+    }
+
+    /// Submits, with `cut` only if the last stream that ended did so at that position.
+    pub(super) fn submit_after(&self, batch: &Batch, cut: Option<u64>) -> Result<Submitted> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let epoch = state.epoch;
@@ -134,14 +144,16 @@ impl Shared {
             (Phase::Ready, Some(link)) => link,
             (phase, _) => return Err(self.not_ready(phase)),
         };
-        if !link.out.has_room(batch.byte_len()) {
+        let stale = cut.is_some_and(|cut| cut != state.sent_before);
+        if stale || !link.out.has_room(batch.byte_len()) {
             return Ok(Submitted::Full);
         }
         let now = self.now();
         batch.iter().try_for_each(|stanza| link.stream.check(stanza))?;
         for stanza in batch.iter() {
-            link.stream.send(now, stanza)?;
+            link.sent = link.stream.send(now, stanza)?;
         }
+        let position = state.sent_before + link.sent;
         let direct = link.out.is_empty();
         link.stream.poll_transmit(link.out.buffer());
         link.out.count(batch.len());
@@ -159,7 +171,7 @@ impl Shared {
         if unfinished || sooner {
             self.wake.notify_one();
         }
-        Ok(Submitted::Taken { epoch, end, written })
+        Ok(Submitted::Taken { epoch, end, written, position })
     }
 
     pub(super) fn not_ready(&self, phase: &Phase) -> Error {
@@ -180,7 +192,7 @@ impl Shared {
 /// What became of a batch that was handed in.
 pub(super) enum Submitted {
     Full,
-    Taken { epoch: u64, end: u64, written: bool },
+    Taken { epoch: u64, end: u64, written: bool, position: u64 },
 }
 
 impl Phase {

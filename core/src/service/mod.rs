@@ -30,7 +30,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::Form;
-use crate::store::{Change, ContactKey, Durability, Store};
+use crate::store::{
+    Change, ContactKey, Count, Done, Durability, InboxRow, OutboxRow, QueueName, Row, Store,
+};
 
 use address::Addresses;
 use limits::Counters;
@@ -112,7 +114,31 @@ pub struct Service {
     /// Held while a subscription is read, changed and written; never taken for a message.
     changing: Mutex<()>,
     rounds: Mutex<Rounds>,
+    queue: QueueName,
+    waiting: Mutex<Waiting>,
     store: Box<dyn Store>,
+}
+
+/// What the store kept for this app from the time before.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    pub(crate) outbox: Vec<OutboxRow>,
+    pub(crate) outbox_done: u64,
+    pub(crate) inbox: Vec<InboxRow>,
+    pub(crate) counts: Vec<Count>,
+}
+
+impl Waiting {
+    fn load(store: &dyn Store, queue: &str) -> Result<Self> {
+        let mut waiting = Self::default();
+        store.load_queue(queue, &mut |row| match row {
+            Row::Outbox(row) => waiting.outbox.push(row),
+            Row::OutboxDone(up_to) => waiting.outbox_done = up_to,
+            Row::Inbox(row) => waiting.inbox.push(row),
+            Row::Count(count) => waiting.counts.push(count),
+        })?;
+        Ok(waiting)
+    }
 }
 
 impl Service {
@@ -137,6 +163,8 @@ impl Service {
                 book.restore(&key, state);
             }
         })?;
+        let queue = QueueName::from(config.addresses.domain());
+        let waiting = Waiting::load(&*store, &queue)?;
         Ok(Self {
             addresses: config.addresses,
             inbound: config.inbound,
@@ -149,6 +177,8 @@ impl Service {
             book: Mutex::new(book),
             changing: Mutex::new(()),
             rounds: Mutex::new(Rounds::new(config.pace)),
+            queue,
+            waiting: Mutex::new(waiting),
             store,
         })
     }
@@ -225,7 +255,22 @@ impl Service {
         Ok(said)
     }
 
-    fn keep(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+    /// What waited when the service was made; nothing the second time.
+    pub(crate) fn take_waiting(&self) -> Waiting {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whose rows in the store are this app's.
+    pub(crate) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    /// Applies changes and has `done` called when they are on disk.
+    pub(crate) fn submit(&self, changes: Vec<Change>, done: Done) {
+        self.store.submit(changes, done);
+    }
+
+    pub(crate) fn keep(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
         self.store.apply(changes, durability).inspect_err(|error| {
             self.counters.store_errors.add(1);
             tracing::error!("{error}");

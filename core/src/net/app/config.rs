@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::net::backend::Backend;
 use crate::net::config::ConnectionConfig;
 use crate::service::address::app_id_of_domain;
-use crate::service::{InboundServices, LaneLimits, ServiceConfig};
+use crate::service::{InboundServices, LaneLimits, OutboxLimits, ServiceConfig};
 use crate::store::{MemoryStore, Store};
 
 /// What an [`App`](super::App) needs to know.
@@ -21,6 +21,12 @@ pub struct AppConfig {
     /// How long the server is kept waiting for room for another delivery, before its sender is told
     /// to try again later. Default 5 s.
     pub room_timeout: Duration,
+    /// Whether messages are stored before they count as sent, and kept until the server is known to
+    /// have read them: they then survive a broken stream and a restart. That takes a store that
+    /// itself survives one. Default off.
+    pub durable: bool,
+    /// With `durable`, how much may wait to be sent and how long it is worth sending.
+    pub outbox: OutboxLimits,
 }
 
 impl AppConfig {
@@ -35,6 +41,8 @@ impl AppConfig {
             store: Box::new(MemoryStore::new()),
             lanes: LaneLimits::default(),
             room_timeout: Duration::from_secs(5),
+            durable: false,
+            outbox: OutboxLimits::default(),
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Inner, Queue};
+use super::{Inner, Queue, durable};
 use crate::net::connection::Event;
 use crate::net::inbound::register;
 use crate::net::stats::add;
@@ -97,9 +97,14 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     for event in events {
         match event {
             Event::Stanza(stanza) => stanza_in(inner, utc, stanza, &mut sends).await,
-            Event::Ready => inner.service.handle_ready(inner.now()),
+            Event::Ready => {
+                inner.service.handle_ready(inner.now());
+                durable::ready(inner);
+            }
             Event::Disconnected { .. } => inner.service.handle_disconnected(),
-            Event::Skipped(_) | Event::Acked(_) => {}
+            Event::Acked(position) => durable::acked(inner, position),
+            Event::Cut { position, blamed } => durable::cut(inner, position, blamed),
+            Event::Skipped(_) => {}
         }
     }
     write(inner, sends).await;

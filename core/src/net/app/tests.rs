@@ -7,6 +7,8 @@ use crate::net::dev::{DevConfig, DevEvent, DevServer, Presence, SubscriptionKind
 use crate::service::{InboundServices, LaneLimits, Show};
 use crate::stanza::{Stanza, StanzaKind};
 
+mod durable;
+
 const S: Duration = Duration::from_secs(1);
 const ROMEO: &str = "romeo@example.net/orchard";
 const BOT: &str = "app@app.example";
