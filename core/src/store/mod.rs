@@ -104,7 +104,8 @@ pub trait Store: Send + Sync + Debug {
     }
 
     /// Hands over the rows of a queue, with all changes applied so far: those of the outbox and those
-    /// of the inbox each in the order of their numbers.
+    /// of the inbox each in the order of their numbers. Messages that follow each other may come as
+    /// one row, those of which some are done with the others of their row.
     ///
     /// # Errors
     /// The store cannot be read.

@@ -193,9 +193,14 @@ impl Writer {
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut puts = Vec::new();
         for change in group.iter().flat_map(|call| &call.changes) {
-            write(&transaction, change)?;
+            match change {
+                Change::OutboxPut(queue, row) => puts.push((queue, row)),
+                change => write(&transaction, change)?,
+            }
         }
+        queue::put_all(&transaction, puts)?;
         transaction.commit()
     }
 
@@ -284,6 +289,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // FULL: a commit that was reported survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Pages that are written again and again are copied into the file once in a while only.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     Ok(connection)
 }
 

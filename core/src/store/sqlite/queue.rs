@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, Row as SqlRow, Transaction, params};
 
-use crate::store::{Change, Count, DeadLetter, InboxRow, OutboxRow, Row};
+use crate::store::{Change, Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 
 /// Schema version 2. Times are milliseconds since the Unix epoch; `lengths` are those of the heads,
 /// four bytes each, the lowest first.
@@ -58,7 +58,6 @@ const PURGE: &str = "DELETE FROM dead_letter WHERE queue = ?1 AND id = ?2";
 pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     let sql = |sql| transaction.prepare_cached(sql);
     match change {
-        Change::OutboxPut(queue, row) => put(transaction, queue, row)?,
         Change::OutboxDone(queue, up_to) => {
             let up_to = up_to.cast_signed();
             sql("DELETE FROM outbox WHERE queue = ?1 AND first <= ?2 AND last <= ?2")?
@@ -89,25 +88,74 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             sql("INSERT OR REPLACE INTO count (queue, name, day, value) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![&**queue, count.name, day, value])?
         }
-        Change::Subscription(..) | Change::Presence(..) => 0,
+        Change::Subscription(..) | Change::Presence(..) | Change::OutboxPut(..) => 0,
     };
     Ok(())
 }
 
-fn put(transaction: &Transaction<'_>, queue: &str, row: &OutboxRow) -> rusqlite::Result<usize> {
-    let mut put = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO outbox (queue, first, last, expires, lengths, heads, tail)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    let (first, last) = (row.first.cast_signed(), row.last().cast_signed());
-    let expires = milliseconds(row.expires);
-    if let [head] = &row.heads[..] {
-        let none: &[u8] = &[];
-        return put.execute(params![queue, first, last, expires, none, &head[..], &row.tail[..]]);
+/// Puts the rows of a whole group, those that follow each other as one: the store's work for a row is
+/// many times that for a message in it.
+pub(super) fn put_all(
+    transaction: &Transaction<'_>,
+    mut puts: Vec<(&QueueName, &OutboxRow)>,
+) -> rusqlite::Result<()> {
+    puts.sort_by_key(|(queue, row)| (*queue, row.first));
+    let mut run = Run::default();
+    for (at, (queue, row)) in puts.iter().enumerate() {
+        run.add(row);
+        let joins = puts.get(at + 1).is_some_and(|(next_queue, next)| {
+            next_queue == queue
+                && next.first == row.last() + 1
+                && next.tail.is_empty()
+                && row.tail.is_empty()
+                && run.heads.len() < RUN_BYTES
+        });
+        if !joins {
+            run.put(transaction, queue, row)?;
+            run = Run::default();
+        }
     }
-    let lengths = row.heads.iter().map(|head| u32::try_from(head.len()).unwrap_or(u32::MAX));
-    let lengths: Vec<u8> = lengths.flat_map(u32::to_le_bytes).collect();
-    put.execute(params![queue, first, last, expires, lengths, row.heads.concat(), &row.tail[..]])
+    Ok(())
+}
+
+/// How large a row gets at most before another is begun.
+const RUN_BYTES: usize = 64 * 1024;
+
+/// Rows that are put as one.
+#[derive(Default)]
+struct Run {
+    first: Option<u64>,
+    expires: Duration,
+    lengths: Vec<u8>,
+    heads: Vec<u8>,
+}
+
+impl Run {
+    fn add(&mut self, row: &OutboxRow) {
+        self.first.get_or_insert(row.first);
+        self.expires = self.expires.max(row.expires);
+        for head in &row.heads {
+            let length = u32::try_from(head.len()).unwrap_or(u32::MAX);
+            self.lengths.extend(length.to_le_bytes());
+            self.heads.extend_from_slice(head);
+        }
+    }
+
+    fn put(
+        &self,
+        transaction: &Transaction<'_>,
+        queue: &str,
+        last: &OutboxRow,
+    ) -> rusqlite::Result<()> {
+        let mut put = transaction.prepare_cached(
+            "INSERT OR REPLACE INTO outbox (queue, first, last, expires, lengths, heads, tail)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        let first = self.first.unwrap_or(last.first).cast_signed();
+        let (expires, tail) = (milliseconds(self.expires), &last.tail[..]);
+        let last = last.last().cast_signed();
+        put.execute(params![queue, first, last, expires, self.lengths, self.heads, tail]).map(drop)
+    }
 }
 
 pub(super) fn read(
@@ -175,12 +223,9 @@ fn inbox(row: &SqlRow<'_>) -> rusqlite::Result<InboxRow> {
     Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza })
 }
 
-/// The heads, whose lengths are written as in [`SCHEMA`]; one head has no length.
+/// The heads, whose lengths are written as in [`SCHEMA`].
 fn split(mut heads: Bytes, lengths: &[u8]) -> Vec<Bytes> {
     let (lengths, _) = lengths.as_chunks::<4>();
-    if lengths.is_empty() {
-        return vec![heads];
-    }
     let lengths = lengths.iter().map(|length| u32::from_le_bytes(*length) as usize);
     lengths.map(|length| heads.split_to(length.min(heads.len()))).collect()
 }
