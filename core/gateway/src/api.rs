@@ -116,7 +116,7 @@ async fn answer(
     call: &str,
     request: Request,
 ) -> Result<Value, Refused> {
-    app.config.keyring.check(header(request.headers(), AUTHORIZATION))?;
+    app.config().keyring.check(header(request.headers(), AUTHORIZATION))?;
     let body = Limited::new(request.into_body(), MAX_CALL).collect();
     let body = tokio::time::timeout(gateway.http.body_timeout, body)
         .await

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
-use crate::{doctor, log, notify, send, shutdown};
+use crate::{doctor, log, notify, reload, send, shutdown};
 
 /// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
 #[derive(Debug, Parser)]
@@ -113,6 +113,7 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
             Error::new(ErrorKind::Internal, format!("cannot watch for signals: {error}"))
         })?;
         let (refused, mut refusal) = tokio::sync::mpsc::channel(1);
+        let path = path.map(Path::to_owned);
         let started = |gateway: &std::sync::Arc<Gateway>, addresses: Addresses| {
             tracing::info!(
                 listen = addresses.http,
@@ -120,6 +121,12 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
                 version = env!("CARGO_PKG_VERSION"),
                 "the gateway serves HTTP"
             );
+            notify::ready("serving HTTP, not connected to the XMPP server yet");
+            tokio::spawn(notify::watchdog());
+            let again = move || load(path.as_deref());
+            if let Err(error) = reload::watch(std::sync::Arc::clone(gateway), again) {
+                tracing::error!("SIGHUP will not reload the configuration: {error}");
+            }
             let gateway = std::sync::Arc::clone(gateway);
             tokio::spawn(async move {
                 for app in gateway.apps() {
@@ -128,7 +135,7 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
                         return;
                     }
                 }
-                notify::ready("every stream is up");
+                notify::status("serving HTTP, every stream is up");
             });
         };
         let running = Gateway::run(config, stop, started);

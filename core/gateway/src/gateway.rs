@@ -22,6 +22,7 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     apps: Vec<Arc<App>>,
+    settings: config::diff::Settings,
 }
 
 /// Where the servers listen, for whoever chose port 0.
@@ -41,11 +42,13 @@ impl Gateway {
     pub fn app_for(&self, host: Option<&str>) -> Result<&App, RestError> {
         let host = host.ok_or(RestError::UNPARSABLE)?;
         let is = |name: &String| name.eq_ignore_ascii_case(host);
-        let named =
-            self.apps.iter().find(|app| is(&app.config.domain) || app.config.hosts.iter().any(is));
+        let named = self.apps.iter().find(|app| {
+            let config = app.config();
+            is(&config.domain) || config.hosts.iter().any(is)
+        });
         match (named, self.apps.as_slice()) {
             (Some(app), _) => Ok(app),
-            (None, [only]) if !only.config.strict => Ok(only),
+            (None, [only]) if !only.config().strict => Ok(only),
             _ => Err(RestError::UNKNOWN_HOST),
         }
     }
@@ -53,6 +56,11 @@ impl Gateway {
     /// The apps.
     pub fn apps(&self) -> &[Arc<App>] {
         &self.apps
+    }
+
+    /// What the process was started with.
+    pub fn settings(&self) -> &config::diff::Settings {
+        &self.settings
     }
 
     /// Whether every stream is up.
@@ -71,6 +79,7 @@ impl Gateway {
     ) -> Result<()> {
         let metrics = Arc::new(Metrics::default());
         let drain = config.drain;
+        let settings = config::diff::Settings::of(&config);
         let main = Server::bind(&config.http.listen).await?;
         let side = match &config.http.metrics {
             Some(listen) => Some(Server::bind(listen).await?),
@@ -80,7 +89,7 @@ impl Gateway {
         for app in config.apps {
             apps.push(App::open(app, store(&config.store)?, Arc::clone(&metrics))?);
         }
-        let gateway = Arc::new(Self { http: config.http, metrics, apps });
+        let gateway = Arc::new(Self { http: config.http, metrics, apps, settings });
         let addresses =
             Addresses { http: main.address(), metrics: side.as_ref().map(Server::address) };
         started(&gateway, addresses);

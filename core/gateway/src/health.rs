@@ -19,7 +19,7 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
     let mut lines = String::new();
     for app in gateway.apps() {
         let state = if app.is_ready() { "ready" } else { "no stream to the XMPP server" };
-        lines.push_str(&format!("{}: {state}\n", app.config.id));
+        lines.push_str(&format!("{}: {state}\n", app.config().id));
     }
     let status = if gateway.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, "text/plain", lines)

@@ -13,6 +13,7 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod reload;
 pub mod rest;
 pub mod routes;
 pub mod secret;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::deliver::client::Failure;
 
 /// What a delivery is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
     /// A mod_rest callback.
     Callback,
@@ -30,7 +30,7 @@ pub enum Route {
 }
 
 /// What became of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeliveryOutcome {
     /// 2xx.
     Ok,
@@ -69,12 +69,44 @@ impl DeliveryOutcome {
 }
 
 /// Which way a stanza went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the server.
     In,
     /// To the server.
     Out,
+}
+
+/// Label values are words in lower case.
+macro_rules! words {
+    ($($type_:ident { $($variant:ident = $word:literal),* $(,)? })*) => {$(
+        impl EncodeLabelValue for $type_ {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+                let word = match self { $(Self::$variant => $word),* };
+                EncodeLabelValue::encode(&word, encoder)
+            }
+        }
+    )*};
+}
+
+words! {
+    Route {
+        Callback = "callback",
+        Message = "message",
+        Presence = "presence",
+        Subscription = "subscription",
+        Error = "error",
+    }
+    DeliveryOutcome {
+        Ok = "ok",
+        Rejected = "rejected",
+        Error = "error",
+        Unreachable = "unreachable",
+        Timeout = "timeout",
+        Broken = "broken",
+        Refused = "refused",
+    }
+    Direction { In = "in", Out = "out" }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -117,10 +149,16 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabels, Counter>,
     delivery_seconds: Family<DeliveryLabels, Histogram, fn() -> Histogram>,
     retries: Counter,
+    iq_seconds: Family<IqLabels, Histogram, fn() -> Histogram>,
     iq_pending: Family<AppLabel, Gauge<i64, AtomicI64>>,
     queue: Family<AppLabel, Gauge<i64, AtomicI64>>,
     connections: Gauge,
     quota: Family<QuotaLabels, Gauge<u64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IqLabels {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -149,6 +187,7 @@ impl Default for Metrics {
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(histogram),
             retries: Counter::default(),
+            iq_seconds: Family::new_with_constructor(histogram),
             iq_pending: Family::default(),
             queue: Family::default(),
             connections: Gauge::default(),
@@ -188,6 +227,12 @@ impl Default for Metrics {
             metrics.retries.clone(),
         );
         registry.register("queue_depth", "Deliveries that wait or run", metrics.queue.clone());
+        registry.register_with_unit(
+            "iq",
+            "How long the answer to a request took",
+            Unit::Seconds,
+            metrics.iq_seconds.clone(),
+        );
         registry.register(
             "iq_pending",
             "Requests that wait for an answer",
@@ -236,6 +281,11 @@ impl Metrics {
         self.retries.inc();
     }
 
+    /// A request got its `outcome` (`result`, `error` or `timeout`).
+    pub fn iq_took(&self, outcome: &'static str, took: Duration) {
+        self.iq_seconds.get_or_create(&IqLabels { outcome }).observe(took.as_secs_f64());
+    }
+
     /// Numbers that are read when somebody asks.
     pub fn gauges(&self, app: &str, queue: usize, pending: usize, service: &[(&'static str, u64)]) {
         let label = AppLabel { app: app.to_owned() };
@@ -277,12 +327,14 @@ mod tests {
         metrics.stream("guestbook", true);
         metrics.delivery_took(Route::Message, DeliveryOutcome::Ok, Duration::from_millis(3));
         metrics.request("rest", 202);
+        metrics.iq_took("result", Duration::from_millis(3));
         let text = metrics.render();
         for line in [
             "appxmpp_stream_up{app=\"guestbook\"} 1",
-            "appxmpp_deliveries_total{route=\"Message\",outcome=\"Ok\"} 1",
-            "appxmpp_delivery_seconds_count{route=\"Message\",outcome=\"Ok\"} 1",
+            "appxmpp_deliveries_total{route=\"message\",outcome=\"ok\"} 1",
+            "appxmpp_delivery_seconds_count{route=\"message\",outcome=\"ok\"} 1",
             "appxmpp_http_requests_total{resource=\"rest\",status=\"202\"} 1",
+            "appxmpp_iq_seconds_count{outcome=\"result\"} 1",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

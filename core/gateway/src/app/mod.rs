@@ -3,7 +3,7 @@
 pub mod known;
 pub mod waiters;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::{Backend, Connection, ConnectionConfig, Event};
@@ -32,8 +32,6 @@ const ROOM: usize = 256;
 
 /// One app, live.
 pub struct App {
-    /// Its settings.
-    pub config: Arc<config::App>,
     /// The component's domain.
     pub own: Jid,
     /// What `WWW-Authenticate` says.
@@ -45,7 +43,10 @@ pub struct App {
     connection: Connection,
     service: Service,
     engine: Arc<Engine<Stream>>,
-    metrics: Arc<Metrics>,
+    /// Its settings; a reload changes them.
+    config: RwLock<Arc<config::App>>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where webhooks' replies go.
@@ -105,14 +106,26 @@ impl App {
             connection,
             service,
             metrics,
-            config,
+            config: RwLock::new(config),
         });
         tokio::spawn(Arc::clone(&app).run());
-        if app.config.callback_url.is_some() {
+        if app.config().callback_url.is_some() {
             let engine = Arc::clone(&app.engine);
             tokio::spawn(async move { engine.probe().await });
         }
         Ok(app)
+    }
+
+    /// Its settings as they are now.
+    pub fn config(&self) -> Arc<config::App> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes by other settings from the next request and delivery on.
+    pub fn reload(&self, config: config::App) {
+        let config = Arc::new(config);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
+        self.engine.reload(config);
     }
 
     /// Whether the stream is up.
@@ -178,7 +191,7 @@ impl App {
     pub fn measure(&self) {
         let stats = self.service.stats();
         self.metrics.gauges(
-            &self.config.id,
+            &self.config().id,
             self.engine.depth(),
             self.waiters.len(),
             &stats.each(),
@@ -191,7 +204,7 @@ impl App {
         self.service.handle_closing();
         self.pump(Duration::MAX);
         if let Err(error) = self.service.sync() {
-            tracing::error!(app = self.config.id, "the store was not written: {error}");
+            tracing::error!(app = self.config().id, "the store was not written: {error}");
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         self.connection.close(left).await;
@@ -240,7 +253,7 @@ impl App {
                 Err(error) => {
                     well = false;
                     tracing::warn!(
-                        app = self.config.id,
+                        app = self.config().id,
                         "a stanza of the service was lost: {error}"
                     );
                 }
@@ -250,7 +263,8 @@ impl App {
     }
 
     fn take(&self, event: Event, now: Duration) {
-        let app = &self.config.id;
+        let config = self.config();
+        let app = &config.id;
         match event {
             Event::Ready => {
                 tracing::info!(app, "the stream is up");
@@ -285,10 +299,11 @@ impl App {
             self.known.forget(kind, from.as_str());
         }
         let iq = stanza.kind() == StanzaKind::Iq;
-        let callback = self.config.callback_url.is_some();
+        let config = self.config();
+        let callback = config.callback_url.is_some();
         // With both, App Engine's services take what they know and the callback the rest.
-        let service = self.config.url.is_some() && !(callback && iq);
-        let alone = self.config.url.is_none() && !callback && !self.config.strict;
+        let service = config.url.is_some() && !(callback && iq);
+        let alone = config.url.is_none() && !callback && !config.strict;
         if service || alone {
             self.serve(stanza);
         } else if callback {
@@ -307,7 +322,7 @@ impl App {
             self.engine.post_form(delivery);
         } else if let Some(reason) = inbound.dropped {
             let unknown = !matches!(reason, DropReason::NotOurs | DropReason::NoSender);
-            if self.config.callback_url.is_some() && unknown {
+            if self.config().callback_url.is_some() && unknown {
                 self.call_back(stanza);
             } else if matches!(reason, DropReason::Disabled(_))
                 && stanza.kind() == StanzaKind::Message
@@ -320,8 +335,9 @@ impl App {
     /// mod_rest's way.
     fn call_back(&self, stanza: Stanza) {
         let Some(inbound) = inbound(&stanza) else { return };
-        let kind = self.config.callback_stanzas.contains(&inbound.kind);
-        if kind && self.config.callback_events.contains(&target(&stanza)) {
+        let config = self.config();
+        let kind = config.callback_stanzas.contains(&inbound.kind);
+        if kind && config.callback_events.contains(&target(&stanza)) {
             self.engine.call_back(stanza);
         } else {
             self.decline(&stanza);

@@ -3,6 +3,7 @@
 //! [`keys::KEYS`] is the one list of what may be set. A key that is not in it is refused with the
 //! nearest name, and the example file and the reference are written from it.
 
+pub mod diff;
 mod env;
 pub mod keys;
 mod resolve;

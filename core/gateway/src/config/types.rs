@@ -96,7 +96,7 @@ pub enum Listen {
 }
 
 /// The HTTP server's settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Where `/rest` is served.
     pub listen: Listen,
@@ -122,7 +122,7 @@ pub enum Store {
 }
 
 /// The log's settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// A level, or `tracing` directives.
     pub level: String,

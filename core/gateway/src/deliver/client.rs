@@ -22,7 +22,6 @@ const IDLE: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone)]
 pub struct Poster {
     client: Client<HttpConnector, Full<Bytes>>,
-    timeout: Duration,
 }
 
 /// What a webhook answered.
@@ -73,8 +72,8 @@ impl std::fmt::Display for Failure {
 }
 
 impl Poster {
-    /// A client that keeps up to `connections` open and gives up after `timeout`.
-    pub fn new(connections: usize, timeout: Duration) -> Self {
+    /// A client that keeps up to `connections` open.
+    pub fn new(connections: usize) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
@@ -85,18 +84,24 @@ impl Poster {
             .pool_max_idle_per_host(connections)
             .http1_max_headers(128)
             .build(connector);
-        Self { client, timeout }
+        Self { client }
     }
 
-    /// Posts `body`.
+    /// Posts `body`, and gives up after `timeout`.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn post(&self, uri: Uri, headers: HeaderMap, body: Bytes) -> Result<Answer, Failure> {
-        self.request(Method::POST, uri, headers, body).await
+    pub async fn post(
+        &self,
+        uri: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        self.request(Method::POST, uri, headers, body, timeout).await
     }
 
-    /// Asks with `method`.
+    /// Asks with `method`, and gives up after `timeout`.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -106,14 +111,13 @@ impl Poster {
         uri: Uri,
         headers: HeaderMap,
         body: Bytes,
+        timeout: Duration,
     ) -> Result<Answer, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        tokio::time::timeout(self.timeout, self.exchange(request))
-            .await
-            .unwrap_or(Err(Failure::Timeout))
+        tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or(Err(Failure::Timeout))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {

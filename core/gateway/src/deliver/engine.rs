@@ -1,7 +1,7 @@
 //! Delivers: in order for each sender, side by side for different ones, a bounded number at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use appxmpp::service::{Delivery, InboundService, LaneLimits, Lanes, Ticket};
@@ -35,11 +35,8 @@ pub trait Outbox: Send + Sync + 'static {
 
 /// The deliveries of one app.
 pub struct Engine<O> {
-    app: Arc<config::App>,
+    live: RwLock<Arc<Live>>,
     poster: Poster,
-    media: Mutex<Media>,
-    signer: Signer,
-    headers: HeaderMap,
     metrics: Arc<Metrics>,
     outbox: O,
     state: Mutex<State>,
@@ -49,6 +46,47 @@ pub struct Engine<O> {
     stopping: Notify,
     next_id: AtomicU64,
     run: String,
+}
+
+/// What the settings say, ready for use. A delivery keeps those it began with.
+struct Live {
+    app: Arc<config::App>,
+    signer: Signer,
+    agent: HeaderValue,
+    /// What callbacks are posted as; the callback may choose another than the settings.
+    media: Mutex<Media>,
+}
+
+impl Live {
+    fn new(app: Arc<config::App>) -> Arc<Self> {
+        let agent = if app.strict {
+            HeaderValue::from_static("Prosody XMPP Server")
+        } else {
+            HeaderValue::from_static(concat!("appxmpp/", env!("CARGO_PKG_VERSION")))
+        };
+        Arc::new(Self {
+            signer: Signer::new(app.webhook_secret.expose()),
+            media: Mutex::new(app.callback_media),
+            agent,
+            app,
+        })
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(USER_AGENT, self.agent.clone());
+        headers
+    }
+
+    fn sign(&self, headers: &mut HeaderMap, delivery: &str, body: &[u8]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let value = self.signer.value(now, delivery, body);
+        for (name, value) in [(sign::SIGNATURE, value.as_str()), (sign::DELIVERY, delivery)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,23 +99,13 @@ struct State {
 impl<O: Outbox> Engine<O> {
     /// The engine of `app`; replies go to `outbox`.
     pub fn new(app: Arc<config::App>, metrics: Arc<Metrics>, outbox: O) -> Arc<Self> {
-        let mut headers = HeaderMap::new();
-        let agent = if app.strict {
-            HeaderValue::from_static("Prosody XMPP Server")
-        } else {
-            HeaderValue::from_static(concat!("appxmpp/", env!("CARGO_PKG_VERSION")))
-        };
-        headers.insert(USER_AGENT, agent);
         let limits = LaneLimits {
             deliveries: app.webhook_queue,
             per_sender: app.webhook_queue.div_ceil(10).max(100),
             ..LaneLimits::default()
         };
         Arc::new(Self {
-            poster: Poster::new(app.webhook_concurrency, app.webhook_timeout),
-            media: Mutex::new(app.callback_media),
-            signer: Signer::new(app.webhook_secret.expose()),
-            headers,
+            poster: Poster::new(app.webhook_concurrency),
             metrics,
             outbox,
             state: Mutex::new(State { lanes: Lanes::new(limits), running: 0, stopped: false }),
@@ -85,8 +113,17 @@ impl<O: Outbox> Engine<O> {
             stopping: Notify::new(),
             next_id: AtomicU64::new(0),
             run: id::alphanumeric::<8>(),
-            app,
+            live: RwLock::new(Live::new(app)),
         })
+    }
+
+    /// Goes by other settings from the next delivery on.
+    pub fn reload(&self, app: Arc<config::App>) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Live::new(app);
+    }
+
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many deliveries wait or run.
@@ -130,7 +167,10 @@ impl<O: Outbox> Engine<O> {
 
     /// There is no room: the sender is told to try again later.
     fn refuse(self: &Arc<Self>, delivery: &Delivery) {
-        tracing::warn!(app = self.app.id, "the delivery queue is full; a stanza was refused");
+        tracing::warn!(
+            app = self.live().app.id,
+            "the delivery queue is full; a stanza was refused"
+        );
         let Some(inbound) = inbound(&delivery.stanza) else { return };
         let answerable = delivery.path.is_empty() || delivery.service == InboundService::Message;
         if !answerable || matches!(inbound.type_, Some("error" | "result")) {
@@ -143,7 +183,8 @@ impl<O: Outbox> Engine<O> {
 
     /// Starts as many deliveries as may run.
     fn start(self: &Arc<Self>, state: &mut State) {
-        while state.running < self.app.webhook_concurrency && !state.stopped {
+        let most = self.live().app.webhook_concurrency;
+        while state.running < most && !state.stopped {
             let Some((ticket, delivery)) = state.lanes.claim(1).pop() else { break };
             state.running += 1;
             let engine = Arc::clone(self);
@@ -187,27 +228,32 @@ impl<O: Outbox> Engine<O> {
         }
         self.lock().stopped = true;
         self.stopping.notify_waiters();
-        tracing::warn!(app = self.app.id, left = self.depth(), "stopped with deliveries left");
+        tracing::warn!(
+            app = self.live().app.id,
+            left = self.depth(),
+            "stopped with deliveries left"
+        );
     }
 
     async fn deliver(&self, delivery: &Delivery) {
         let started = Instant::now();
+        let live = self.live();
         let outcome = if delivery.path.is_empty() {
-            self.callback(delivery).await
+            self.callback(&live, delivery).await
         } else {
-            self.form_post(delivery).await
+            self.form_post(&live, delivery).await
         };
         self.metrics.delivery_took(route(delivery), outcome, started.elapsed());
     }
 
-    async fn callback(&self, delivery: &Delivery) -> DeliveryOutcome {
+    async fn callback(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
         let stanza = &delivery.stanza;
-        let (Some(inbound), Some(url)) = (inbound(stanza), &self.app.callback_url) else {
+        let (Some(inbound), Some(url)) = (inbound(stanza), &live.app.callback_url) else {
             return DeliveryOutcome::Refused;
         };
-        let media = *self.media.lock().unwrap_or_else(PoisonError::into_inner);
+        let media = *live.media.lock().unwrap_or_else(PoisonError::into_inner);
         let url = if template::is_template(url) { expand(url, &inbound) } else { url.clone() };
-        let mut headers = self.headers.clone();
+        let mut headers = live.headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
         headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
         let language = stanza.lang().and_then(|lang| HeaderValue::from_str(lang).ok());
@@ -215,7 +261,7 @@ impl<O: Outbox> Engine<O> {
             headers.insert(CONTENT_LANGUAGE, language);
         }
         let result =
-            self.attempt(delivery, &url, headers, body(stanza, media, self.app.strict)).await;
+            self.attempt(live, delivery, &url, headers, body(stanza, media, live.app.strict)).await;
         let (reply, outcome) = match &result {
             Ok(answer) => {
                 let outcome = Outcome::Answered {
@@ -224,12 +270,12 @@ impl<O: Outbox> Engine<O> {
                     body: &answer.body,
                 };
                 (
-                    reply::reply(&inbound, &outcome, self.app.strict),
+                    reply::reply(&inbound, &outcome, live.app.strict),
                     DeliveryOutcome::of(answer.status),
                 )
             }
             Err(failure) => {
-                let reply = reply::reply(&inbound, &Outcome::Unreachable, self.app.strict);
+                let reply = reply::reply(&inbound, &Outcome::Unreachable, live.app.strict);
                 (reply, DeliveryOutcome::failed(failure))
             }
         };
@@ -239,28 +285,28 @@ impl<O: Outbox> Engine<O> {
         outcome
     }
 
-    async fn form_post(&self, delivery: &Delivery) -> DeliveryOutcome {
-        let Some(base) = &self.app.url else { return DeliveryOutcome::Refused };
+    async fn form_post(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
+        let Some(base) = &live.app.url else { return DeliveryOutcome::Refused };
         let fields: Vec<(&str, &str)> =
             delivery.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let form = multipart::encode(&fields);
-        let mut headers = self.headers.clone();
+        let mut headers = live.headers();
         let content_type = HeaderValue::from_str(&form.content_type);
         headers.insert(
             CONTENT_TYPE,
             content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
         );
         let body = Bytes::from(form.body);
-        for path in paths(delivery.path, self.app.fallback_paths) {
+        for path in paths(delivery.path, live.app.fallback_paths) {
             let url = format!("{base}{path}");
-            match self.attempt(delivery, &url, headers.clone(), body.clone()).await {
-                Ok(answer) if answer.status == 404 && self.app.fallback_paths => {}
+            match self.attempt(live, delivery, &url, headers.clone(), body.clone()).await {
+                Ok(answer) if answer.status == 404 && live.app.fallback_paths => {}
                 Ok(answer) => {
                     let outcome = DeliveryOutcome::of(answer.status);
                     if outcome != DeliveryOutcome::Ok {
                         let status = answer.status;
                         tracing::warn!(
-                            app = self.app.id,
+                            app = live.app.id,
                             path,
                             status,
                             "the app refused a delivery"
@@ -274,7 +320,7 @@ impl<O: Outbox> Engine<O> {
                 }
             }
         }
-        tracing::warn!(app = self.app.id, path = delivery.path, "the app has no handler (404)");
+        tracing::warn!(app = live.app.id, path = delivery.path, "the app has no handler (404)");
         DeliveryOutcome::of(404)
     }
 
@@ -290,17 +336,21 @@ impl<O: Outbox> Engine<O> {
     /// Posts once, and again where another attempt may help.
     async fn attempt(
         &self,
+        live: &Live,
         delivery: &Delivery,
         url: &str,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
         let uri: Uri = url.parse().map_err(|_| Failure::Connect(format!("{url} is no URL")))?;
         let id = format!("{}-{:x}", self.run, delivery.id);
-        let attempts = if self.app.strict { 1 } else { self.app.webhook_attempts };
+        let attempts = if live.app.strict { 1 } else { live.app.webhook_attempts };
         for attempt in 1.. {
-            let headers = self.signed(headers.clone(), &id, &body);
-            let result = self.poster.post(uri.clone(), headers, body.clone()).await;
+            live.sign(&mut headers, &id, &body);
+            let timeout = live.app.webhook_timeout;
+            let again = if attempt < attempts { headers.clone() } else { HeaderMap::new() };
+            let sent = std::mem::replace(&mut headers, again);
+            let result = self.poster.post(uri.clone(), sent, body.clone(), timeout).await;
             let pause = match &result {
                 Err(Failure::Connect(_)) => Some(None),
                 Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
@@ -311,7 +361,7 @@ impl<O: Outbox> Engine<O> {
             let (Some(asked), true) = (pause, attempt < attempts) else {
                 if let Err(failure) = &result {
                     tracing::warn!(
-                        app = self.app.id,
+                        app = live.app.id,
                         delivery = id,
                         attempt,
                         "webhook failed: {failure}"
@@ -330,24 +380,14 @@ impl<O: Outbox> Engine<O> {
         Err(Failure::Timeout)
     }
 
-    fn signed(&self, mut headers: HeaderMap, delivery: &str, body: &[u8]) -> HeaderMap {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let value = self.signer.value(now, delivery, body);
-        for (name, value) in [(sign::SIGNATURE, value.as_str()), (sign::DELIVERY, delivery)] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        }
-        headers
-    }
-
     /// Asks the callback what it would like to get, as mod_rest does when a host is loaded.
     pub async fn probe(&self) {
-        let Some(url) = &self.app.callback_url else { return };
+        let live = self.live();
+        let Some(url) = &live.app.callback_url else { return };
         let own = Inbound {
             kind: Kind::Message,
-            from: &self.app.domain,
-            to: &self.app.domain,
+            from: &live.app.domain,
+            to: &live.app.domain,
             id: None,
             type_: Some("info"),
             wants_receipt: false,
@@ -356,15 +396,21 @@ impl<O: Outbox> Engine<O> {
         let Ok(uri) = url.parse::<Uri>() else { return };
         let asked = self
             .poster
-            .request(http::Method::OPTIONS, uri, self.headers.clone(), Bytes::new())
+            .request(
+                http::Method::OPTIONS,
+                uri,
+                live.headers(),
+                Bytes::new(),
+                live.app.webhook_timeout,
+            )
             .await;
         match asked {
             Ok(answer) if answer.status == 200 => {
                 if let Some(accept) = &answer.accept {
                     let media = Media::of_answer(Some(accept), None);
-                    *self.media.lock().unwrap_or_else(PoisonError::into_inner) = media;
+                    *live.media.lock().unwrap_or_else(PoisonError::into_inner) = media;
                     tracing::info!(
-                        app = self.app.id,
+                        app = live.app.id,
                         media = media.name(),
                         "the callback chose its media type"
                     );
@@ -372,13 +418,13 @@ impl<O: Outbox> Engine<O> {
             }
             Ok(answer) => {
                 tracing::debug!(
-                    app = self.app.id,
+                    app = live.app.id,
                     status = answer.status,
                     "the callback does not answer OPTIONS"
                 );
             }
             Err(failure) => {
-                tracing::warn!(app = self.app.id, "the callback is not there yet: {failure}")
+                tracing::warn!(app = live.app.id, "the callback is not there yet: {failure}")
             }
         }
     }

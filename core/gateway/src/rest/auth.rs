@@ -10,7 +10,7 @@ use super::error::RestError;
 use crate::secret::Secret;
 
 /// What one app accepts.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Keyring {
     domain: String,
     secret: Option<Secret>,

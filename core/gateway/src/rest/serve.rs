@@ -1,6 +1,6 @@
 //! The resource `/rest`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use appxmpp::stanza::{Stanza, StanzaKind};
 use axum::body::Body;
@@ -69,11 +69,11 @@ async fn answer(
         Method::POST => {}
         Method::GET | Method::HEAD if path.is_empty() => return Ok(moved()),
         Method::GET => {}
-        _ if app.config.strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
+        _ if app.config().strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
         _ => return Err(RestError::METHOD),
     }
     let path = path.strip_prefix('/').unwrap_or_default();
-    if let Err(error) = app.config.keyring.check(header(&head.headers, AUTHORIZATION)) {
+    if let Err(error) = app.config().keyring.check(header(&head.headers, AUTHORIZATION)) {
         drain(body, gateway.http.body_timeout).await;
         return Err(error);
     }
@@ -82,8 +82,8 @@ async fn answer(
     }
     let body = read(app, head, body, gateway.http.body_timeout).await?;
     let content_type = header(&head.headers, CONTENT_TYPE);
-    let draft = request::post(path, content_type, &body, app.config.strict)?;
-    let lenient = app.config.strict && Media::of_body(content_type, true) != Some(Media::Xml);
+    let draft = request::post(path, content_type, &body, app.config().strict)?;
+    let lenient = app.config().strict && Media::of_body(content_type, true) != Some(Media::Xml);
     let route = request::route(&draft, &app.own, lenient)?;
     let media = Media::of_answer(header(&head.headers, ACCEPT), content_type);
     if path == "echo" {
@@ -100,8 +100,8 @@ async fn ask(
     if path == "echo" {
         return Err(RestError::MEDIA_TYPE);
     }
-    let draft = request::get(path, head.uri.query(), app.config.strict)?;
-    let route = request::route(&draft, &app.own, app.config.strict)?;
+    let draft = request::get(path, head.uri.query(), app.config().strict)?;
+    let route = request::route(&draft, &app.own, app.config().strict)?;
     let media = Media::of_answer(header(&head.headers, ACCEPT), None);
     send(app, head, &draft, &route, media).await
 }
@@ -129,15 +129,22 @@ async fn send(
             app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
         app.send(&draft.write(&address), "iq").await?;
         let limit = timeout(app, &head.headers);
+        let asked = Instant::now();
         let answer = tokio::time::timeout(limit, wait.answer()).await.ok().flatten();
+        let outcome = match &answer {
+            Some(answer) if answer.is_error() => "error",
+            Some(_) => "result",
+            None => "timeout",
+        };
+        app.metrics.iq_took(outcome, asked.elapsed());
         let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
         return answer.map(|stanza| document(app, &stanza, media)).ok_or_else(late);
     }
     let kind = draft.kind.name();
     let to = route.to.as_str();
-    let watch = !app.config.bounce_wait.is_zero()
+    let watch = !app.config().bounce_wait.is_zero()
         && type_ != Some("error")
-        && (app.config.strict || !app.known.contains(kind, type_, to));
+        && (app.config().strict || !app.known.contains(kind, type_, to));
     let stanza_kind = match draft.kind {
         Kind::Presence => StanzaKind::Presence,
         _ => StanzaKind::Message,
@@ -145,7 +152,7 @@ async fn send(
     let wait = if watch { app.waiters.wait(stanza_kind, &route.to, id) } else { None };
     app.send(&draft.write(&address), kind).await?;
     if let Some(mut wait) = wait {
-        match tokio::time::timeout(app.config.bounce_wait, wait.answer()).await {
+        match tokio::time::timeout(app.config().bounce_wait, wait.answer()).await {
             Ok(Some(bounce)) => return Ok(document(app, &bounce, media)),
             _ => app.known.insert(kind, type_, to),
         }
@@ -158,10 +165,10 @@ fn timeout(app: &App, headers: &HeaderMap) -> Duration {
     let asked = header(headers, TIMEOUT).and_then(|text| text.trim().parse::<f64>().ok());
     match asked.filter(|seconds| seconds.is_finite()) {
         Some(seconds) => {
-            let most = app.config.iq_max_timeout;
+            let most = app.config().iq_max_timeout;
             Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(most).min(most)
         }
-        None => app.config.iq_timeout,
+        None => app.config().iq_timeout,
     }
 }
 
@@ -188,7 +195,7 @@ fn echo(
 
 /// A stanza as the answer's body.
 fn document(app: &App, answer: &Stanza, media: Media) -> Response<Body> {
-    let strict = app.config.strict;
+    let strict = app.config().strict;
     let body = match media {
         Media::Json => {
             let members = json::of_stanza(&stanza::to_client(answer), json::Mode::json(strict));
@@ -228,7 +235,7 @@ async fn read(
     body: Body,
     limit: Duration,
 ) -> Result<Bytes, RestError> {
-    let most = app.config.stanza_size_limit;
+    let most = app.config().stanza_size_limit;
     let announced = header(&head.headers, CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
     if announced.is_some_and(|length| length > most as u64) {
         drain(body, limit).await;
@@ -277,7 +284,7 @@ pub(crate) fn refusal(
 }
 
 fn cors(app: &App, headers: &mut HeaderMap) {
-    let allowed = if app.config.strict { "Content-Type" } else { "Authorization, Content-Type" };
+    let allowed = if app.config().strict { "Content-Type" } else { "Authorization, Content-Type" };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS, POST"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
