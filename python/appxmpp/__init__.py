@@ -6,8 +6,17 @@ name importable wherever the package lives, and does nothing else: no
 connection, no configuration read.
 """
 
+import importlib
+
 from appxmpp import _finder
 
 __version__ = "0.1.0"
 
 _finder.install()
+
+
+def __getattr__(name):
+    # Asked for from Python 3.7 on (PEP 562); before that, `from appxmpp import middleware` does it.
+    if name == "middleware":
+        return importlib.import_module("appxmpp.middleware")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,10 @@
 """Lets a gateway's webhooks in, and nobody else.
 
-`wsgi(app)` and `asgi(app)` wrap an application: a request below ``/_ah/xmpp/``
-reaches it only with a valid ``Appxmpp-Signature``, as `appxmpp gateway` makes
-them; everybody else gets 403. A delivery that the application has answered with
-2xx before is answered again without calling it.
+``from appxmpp import middleware; app = middleware(app)`` protects a WSGI
+application. `wsgi(app)`, which is the same, and `asgi(app)` wrap an application:
+a request below ``/_ah/xmpp/`` reaches it only with a valid ``Appxmpp-Signature``,
+as `appxmpp gateway` makes them; everybody else gets 403. A delivery that the
+application has answered with 2xx before is answered again without calling it.
 
 The key is the gateway's ``webhook_secret``, here in ``APPXMPP_WEBHOOK_SECRET``
 (or ``APPXMPP_WEBHOOK_SECRET_FILE``); without it, the component's secret in
@@ -16,8 +17,10 @@ import hmac
 import io
 import os
 import re
+import sys
 import threading
 import time
+import types
 
 from appxmpp.errors import ConfigError
 
@@ -153,3 +156,23 @@ def asgi(app, secret=None, **options):
 
 
 middleware = wsgi
+
+
+class _Module(types.ModuleType):
+    """This module, callable."""
+
+    def __call__(self, app, secret=None, **options):
+        return wsgi(app, secret, **options)
+
+
+def _make_callable(module):
+    try:
+        module.__class__ = _Module
+    except TypeError:
+        # Python 2 puts another module in its place; the first keeps the functions' globals alive.
+        other = _Module(module.__name__)
+        other.__dict__.update(module.__dict__, _first=module)
+        sys.modules[module.__name__] = other
+
+
+_make_callable(sys.modules[__name__])

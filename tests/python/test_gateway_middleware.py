@@ -152,3 +152,12 @@ def test_asgi_does_the_same() -> None:
     assert ask(wrapped, "/_ah/xmpp/error/", None) == (403, b"")
     assert ask(wrapped, "/_ah/xmpp/error/", signature()) == (200, BODY + b"0.1.0.10")
     assert ask(wrapped, "/_ah/xmpp/error/", signature()) == (200, b"")
+
+
+def test_the_module_itself_protects_an_application() -> None:
+    app = App()
+    guarded = middleware(app, "key", clock=lambda: NOW)
+    assert call(guarded) == "403 Forbidden"
+    assert not app.seen
+    assert call(guarded, sign=signature()) == "200 OK"
+    assert len(app.seen) == 1
