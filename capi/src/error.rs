@@ -243,6 +243,23 @@ pub unsafe extern "C" fn appxmpp_error_free(error: *mut appxmpp_error) {
     unsafe { ffi::take_back(error) };
 }
 
+/// Panics inside the boundary.
+///
+/// cbindgen:ignore
+///
+/// # Safety
+/// See the conventions.
+#[cfg(feature = "test-panic")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_test_panic(error: *mut *mut appxmpp_error) -> appxmpp_result {
+    ffi::boundary(error, || {
+        #[allow(clippy::panic)]
+        {
+            panic!("deliberate")
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,9 +24,9 @@ pub const APPXMPP_STREAM_CLOSED: i32 = 4;
 /// The state machine of one stream on one connection. Times are milliseconds of any clock that never
 /// goes back.
 ///
-/// After each call that takes the time: transmit what `appxmpp_stream_poll_transmit` has, take events
-/// until `appxmpp_stream_poll_event` has none, and call `appxmpp_stream_handle_timeout` no later than
-/// `appxmpp_stream_poll_timeout` says.
+/// After each call that takes the time: take events until `appxmpp_stream_poll_event` has none, then
+/// transmit what `appxmpp_stream_poll_transmit` has (what was received is read as events are taken),
+/// and call `appxmpp_stream_handle_timeout` no later than `appxmpp_stream_poll_timeout` says.
 #[allow(non_camel_case_types)]
 pub struct appxmpp_stream {
     stream: ComponentStream,

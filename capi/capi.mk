@@ -1,0 +1,14 @@
+# libappxmpp: building and installing it. Included by the Makefile at the top.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+.PHONY: header install uninstall test-tsan
+header: rust ## write capi/include/appxmpp.h from the source
+	APPXMPP_UPDATE_HEADER=1 $(CARGO) test --quiet -p appxmpp-capi --test header
+
+install: rust ## install libappxmpp (PREFIX=/usr/local DESTDIR=; CAPI_FEATURES='--no-default-features' for a smaller one)
+	$(CARGO) build --release -p appxmpp-capi $(CAPI_FEATURES)
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' capi/install.sh
+
+uninstall: ## remove what `make install` with the same PREFIX and DESTDIR put there
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' capi/install.sh --uninstall
