@@ -94,7 +94,7 @@ def test_loading_starts_no_thread_and_unloading_leaves_it(peer: Peer) -> None:
 @pytest.mark.parametrize("what", ["jid", "stanza", "stream", "options", "error", "connection"])
 def test_nothing_grows(what: str, peer: Peer) -> None:
     built = program(TESTS / "test_growth.c", "-D_GNU_SOURCE")
-    done = run(built, what, 10_000 if what != "connection" else 2_000, env=environment(peer.backend()), timeout=170)
+    done = run(built, what, 10_000, env=environment(peer.backend()), timeout=170)
     assert done.stdout.startswith(f"ok: {what}")
 
 
