@@ -2,10 +2,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: header install uninstall test-tsan
-header: rust ## write capi/include/appxmpp.h from the source
-	APPXMPP_UPDATE_HEADER=1 $(CARGO) test --quiet -p appxmpp-capi --test header
-
+.PHONY: install uninstall
 install: rust ## install libappxmpp (PREFIX=/usr/local DESTDIR=; CAPI_FEATURES='--no-default-features' for a smaller one)
 	$(CARGO) build --release -p appxmpp-capi $(CAPI_FEATURES)
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' capi/install.sh
