@@ -19,7 +19,7 @@ LOGS       := build/logs
 WHEELS     := build/wheels
 
 # What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
-APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake
+APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv
 ifneq ($(wildcard capi/go/go.mod),)
 ifeq ($(shell command -v go),)
 APT_PACKAGES += golang-go
@@ -69,7 +69,7 @@ endef
 
 ##### Parts of the tests
 
-.PHONY: test-rust test-python test-servers
+.PHONY: test-rust test-python test-servers test-go
 test-rust: rust ## unit, property and cross-crate tests of the Rust crates
 	$(CARGO) test --workspace
 
@@ -78,6 +78,9 @@ test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST=
 
 test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabberd, with real clients
 	$(BIN)/python -m pytest tests/python -m servers $(PYTEST)
+
+test-go: rust ## the Go package, by the race detector too; its examples are run by test-servers
+	tests/go/run
 
 .PHONY: fuzz
 fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (needs a nightly Rust)
@@ -184,5 +187,3 @@ $(STAMPS)/wheel: $(STAMPS)/venv $(RUST_SOURCES) $(PYTHON_SOURCES) | rust
 
 clean: ## remove what was built, and the virtual environment
 	rm -rf build target $(VENV)
-
-include capi/capi.mk

@@ -1,0 +1,3 @@
+module appxmpp/capi/go
+
+go 1.21
