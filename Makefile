@@ -19,7 +19,7 @@ LOGS       := build/logs
 WHEELS     := build/wheels
 
 # What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
-APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv
+APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake
 ifneq ($(wildcard capi/go/go.mod),)
 ifeq ($(shell command -v go),)
 APT_PACKAGES += golang-go
@@ -187,3 +187,5 @@ $(STAMPS)/wheel: $(STAMPS)/venv $(RUST_SOURCES) $(PYTHON_SOURCES) | rust
 
 clean: ## remove what was built, and the virtual environment
 	rm -rf build target $(VENV)
+
+include capi/capi.mk
