@@ -139,9 +139,13 @@ impl App {
             service.id_prefix = format!("{:x}-", super::stats::random());
         }
         let service = Service::new(service, store)?;
+        let mut waiting = Lanes::new(lanes);
+        if durable {
+            service.restore_deliveries()?.into_iter().for_each(|it| waiting.restore(it));
+        }
         let durable = durable.then(|| {
             connection.barrier.get_or_insert(durable::BARRIER);
-            Arc::new(durable::Durable::new(outbox, service.take_waiting()))
+            Arc::new(durable::Durable::new(outbox, &service))
         });
         let inner = Arc::new(Inner {
             service,
@@ -149,7 +153,7 @@ impl App {
             connection: Connection::open_on(runtime, connection),
             origin: Instant::now(),
             queue: Mutex::new(Queue {
-                lanes: Lanes::new(lanes),
+                lanes: waiting,
                 pullers: Vec::new(),
                 others: Vec::new(),
                 over: false,

@@ -45,6 +45,7 @@ impl Service {
                 let id = self.deliveries.fetch_add(1, Ordering::Relaxed);
                 let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
                 self.counters.delivered.add(1);
+                let stanza = stanza.detached();
                 inbound.delivery = Some(Delivery { id, path, fields, service, sender, stanza });
             }
             Routed::Answer(answer) => {

@@ -74,8 +74,14 @@ impl Lanes {
         if full {
             return Err(Box::new(delivery));
         }
+        self.restore(delivery);
+        Ok(())
+    }
+
+    /// [`Lanes::push`] for what was here before, whatever the bounds.
+    pub fn restore(&mut self, delivery: Delivery) {
         self.deliveries += 1;
-        self.bytes += size;
+        self.bytes += delivery.size();
         let key = match self.lanes.get_key_value(&*delivery.sender) {
             Some((key, _)) => Arc::clone(key),
             None => Arc::from(&*delivery.sender),
@@ -85,7 +91,6 @@ impl Lanes {
             self.ready.push_back(key);
         }
         lane.waiting.push_back(Arc::new(delivery));
-        Ok(())
     }
 
     /// Hands out up to `max` deliveries, each of a different sender.

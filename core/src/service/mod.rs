@@ -15,6 +15,7 @@
 pub mod address;
 mod answer;
 mod inbound;
+pub mod inbox;
 pub mod lanes;
 pub mod limits;
 pub mod outbox;
@@ -41,6 +42,7 @@ use roster::Subscription;
 use rounds::Rounds;
 
 pub use inbound::Inbound;
+pub use inbox::{Attempt, Inbox, Retry, Verdict};
 pub use lanes::{LaneLimits, Lanes, Ticket};
 pub use limits::{ServiceLimits, Stats};
 pub use outbox::{Outbox, OutboxLimits, OutboxStats};
@@ -121,11 +123,11 @@ pub struct Service {
 
 /// What the store kept for this app from the time before.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    pub(crate) outbox: Vec<OutboxRow>,
-    pub(crate) outbox_done: u64,
-    pub(crate) inbox: Vec<InboxRow>,
-    pub(crate) counts: Vec<Count>,
+struct Waiting {
+    outbox: Vec<OutboxRow>,
+    outbox_done: u64,
+    inbox: Vec<InboxRow>,
+    counts: Vec<Count>,
 }
 
 impl Waiting {
@@ -255,9 +257,14 @@ impl Service {
         Ok(said)
     }
 
-    /// What waited when the service was made; nothing the second time.
-    pub(crate) fn take_waiting(&self) -> Waiting {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The messages that waited when the service was made, and up to which number they are done.
+    pub(crate) fn take_outbox(&self) -> (Vec<OutboxRow>, u64) {
+        let mut waiting = self.waiting();
+        (std::mem::take(&mut waiting.outbox), waiting.outbox_done)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose rows in the store are this app's.

@@ -130,6 +130,14 @@ impl Stanza {
         stanza
     }
 
+    /// The same stanza in memory of its own. As it came, it keeps all that was received with it in
+    /// memory, which is a lot if it waits for long.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.raw = Bytes::copy_from_slice(&self.raw);
+        self
+    }
+
     /// Message, presence or iq, in either of the two namespaces stanzas have.
     pub fn kind(&self) -> StanzaKind {
         self.kind

@@ -22,8 +22,8 @@ pub struct AppConfig {
     /// to try again later. Default 5 s.
     pub room_timeout: Duration,
     /// Whether messages are stored before they count as sent, and kept until the server is known to
-    /// have read them: they then survive a broken stream and a restart. That takes a store that
-    /// itself survives one. Default off.
+    /// have read them, and deliveries are stored until they are done: all then survive a broken stream
+    /// and a restart. That takes a store that itself survives one. Default off.
     pub durable: bool,
     /// With `durable`, how much may wait to be sent and how long it is worth sending.
     pub outbox: OutboxLimits,

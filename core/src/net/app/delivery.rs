@@ -17,7 +17,8 @@ pub enum Outcome {
 }
 
 /// A delivery handed to the app. Until it is done, by [`Claimed::done`] or because it is dropped,
-/// nothing else of the same sender is handed out.
+/// nothing else of the same sender is handed out. A [durable](super::AppConfig::durable) app gets what
+/// was dropped again when it is opened again.
 pub struct Claimed {
     app: Owned<Inner>,
     ticket: Option<Ticket>,
@@ -31,15 +32,23 @@ impl Claimed {
 
     /// The app is done with it; a second call does nothing.
     pub fn done(&mut self, outcome: Outcome) {
-        let Some(ticket) = self.ticket.take() else { return };
+        if let Some(ticket) = self.ticket.take() {
+            self.end(&ticket, outcome, true);
+        }
+    }
+
+    fn end(&self, ticket: &Ticket, outcome: Outcome, forget: bool) {
         let Ok(app) = self.app.get() else { return };
+        if forget && app.durable.is_some() {
+            app.service.forget_delivery(self.delivery.id);
+        }
         let counter = match outcome {
             Outcome::Handled => &app.counters.handled,
             Outcome::Failed => &app.counters.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         let mut queue = app.queue();
-        queue.lanes.done(&ticket);
+        queue.lanes.done(ticket);
         if queue.lanes.has_ready() {
             queue.wake_puller();
         }
@@ -66,7 +75,9 @@ impl Deref for Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.done(Outcome::Failed);
+        if let Some(ticket) = self.ticket.take() {
+            self.end(&ticket, Outcome::Failed, false);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{BATCH_BYTES, Inner, fail_from};
 use crate::error::Result;
 use crate::net::inbound::register;
-use crate::service::{Outbox, OutboxLimits, OutboxStats, Sending, Service, Waiting};
+use crate::service::{Delivery, Outbox, OutboxLimits, OutboxStats, Sending, Service};
 use crate::store::{Change, Durability};
 use crate::stream::{Barrier, Batch};
 
@@ -51,9 +51,10 @@ impl Kept {
 }
 
 impl Durable {
-    pub(super) fn new(limits: OutboxLimits, waiting: Waiting) -> Self {
+    pub(super) fn new(limits: OutboxLimits, service: &Service) -> Self {
         let mut outbox = Outbox::new(limits);
-        outbox.restore(waiting.outbox, waiting.outbox_done);
+        let (rows, done) = service.take_outbox();
+        outbox.restore(rows, done);
         let state = State { outbox, cut: 0, closed: false, wakers: Vec::new() };
         Self { state: Mutex::new(state), wake: Notify::new() }
     }
@@ -130,6 +131,19 @@ impl Durable {
         let change = Change::OutboxPut(Arc::clone(service.queue()), row);
         service.submit(vec![change], Box::new(done));
         Some((count, answer))
+    }
+}
+
+/// Stores what came for the app, before anybody can learn that it came.
+pub(super) async fn keep_deliveries(service: &Service, deliveries: &[Delivery]) {
+    let changes = deliveries.iter().map(|delivery| service.keep_delivery(delivery)).collect();
+    let (told, answer) = oneshot::channel();
+    let done = move |stored: Result<()>| {
+        let _ = told.send(stored);
+    };
+    service.submit(changes, Box::new(done));
+    if let Ok(Err(error)) = answer.await {
+        tracing::error!(%error, "deliveries could not be stored; a restart would lose them");
     }
 }
 

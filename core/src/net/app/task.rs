@@ -14,7 +14,7 @@ use crate::net::connection::Event;
 use crate::net::inbound::register;
 use crate::net::stats::add;
 use crate::service::Delivery;
-use crate::stanza::{Condition, Stanza};
+use crate::stanza::Condition;
 use crate::stream::Batch;
 
 /// How many events are taken at once.
@@ -64,6 +64,10 @@ async fn refuse_waiting(inner: &Inner) {
     if waiting.is_empty() {
         return;
     }
+    if inner.durable.is_some() {
+        tracing::info!(deliveries = waiting.len(), "deliveries wait for the next start");
+        return;
+    }
     tracing::warn!(deliveries = waiting.len(), "not everything was delivered before the end");
     add(&inner.counters.refused, waiting.len() as u64);
     let refuse =
@@ -94,9 +98,18 @@ async fn round(inner: &Inner) {
 async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut sends = Vec::new();
+    let mut arrived = Vec::new();
     for event in events {
         match event {
-            Event::Stanza(stanza) => stanza_in(inner, utc, stanza, &mut sends).await,
+            Event::Stanza(stanza) => {
+                let inbound = inner.service.handle_stanza(utc, stanza);
+                sends.extend(inbound.sends);
+                match inbound.delivery {
+                    Some(delivery) if inner.durable.is_some() => arrived.push(delivery),
+                    Some(delivery) => deliver(inner, delivery, &mut sends).await,
+                    None => {}
+                }
+            }
             Event::Ready => {
                 inner.service.handle_ready(inner.now());
                 durable::ready(inner);
@@ -107,13 +120,16 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
             Event::Skipped(_) => {}
         }
     }
+    if !arrived.is_empty() {
+        durable::keep_deliveries(&inner.service, &arrived).await;
+    }
+    for delivery in arrived {
+        deliver(inner, delivery, &mut sends).await;
+    }
     write(inner, sends).await;
 }
 
-async fn stanza_in(inner: &Arc<Inner>, utc: Duration, stanza: Stanza, sends: &mut Vec<Bytes>) {
-    let inbound = inner.service.handle_stanza(utc, stanza);
-    sends.extend(inbound.sends);
-    let Some(delivery) = inbound.delivery else { return };
+async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>) {
     let Err(refused) = inner.queue().push(delivery) else { return };
     // What waits to be written is for others: it need not wait for the app.
     write(inner, std::mem::take(sends)).await;
@@ -133,6 +149,9 @@ async fn stanza_in(inner: &Arc<Inner>, utc: Duration, stanza: Stanza, sends: &mu
         "no room for a delivery; its sender is told"
     );
     sends.extend(inner.service.refuse(&refused, condition));
+    if inner.durable.is_some() {
+        inner.service.forget_delivery(refused.id);
+    }
 }
 
 /// Whether the lanes are full for everybody, not for this sender alone.

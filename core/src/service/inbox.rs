@@ -1,0 +1,323 @@
+//! Deliveries that must not get lost: tried again until the app takes them or time is up.
+//!
+//! An [`Inbox`] is [`Lanes`] with patience: while a delivery waits for its next attempt, the same
+//! sender's others wait behind it, and other senders' do not. What a store has to keep is said by
+//! [`Service::keep_delivery`] and its siblings.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lanes::{LaneLimits, Lanes, Ticket};
+use super::route::{self, Delivery, PresenceDetails, Routed, Rules};
+use super::{Service, Waiting};
+use crate::error::Result;
+use crate::ns;
+use crate::stanza::Stanza;
+use crate::store::{Change, Count, DeadLetter, Durability, InboxRow};
+use crate::xml::{Limits, Scope};
+
+/// When a delivery is tried again, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The pause after the first attempt; each further one is twice as long.
+    pub first: Duration,
+    /// The longest pause, also where the app asks for a longer one.
+    pub longest: Duration,
+    /// How long after a delivery came in an attempt may still be followed by another. Whatever the
+    /// time, there is one attempt.
+    pub deadline: Duration,
+}
+
+impl Default for Retry {
+    /// One second, one minute, ten minutes.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            deadline: Duration::from_secs(600),
+        }
+    }
+}
+
+/// How an attempt to deliver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// The app answered with this HTTP status (RFC 9110 §15).
+    Answered {
+        /// The status.
+        status: u16,
+        /// How long the app asks to wait (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// There was no answer: the connection was refused or broke off, or the time was up.
+    Unanswered,
+}
+
+impl Attempt {
+    /// Whether another attempt can help: after no answer, 502, 503 and 504. Every other answer is
+    /// the app's own, and final.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Unanswered | Self::Answered { status: 502..=504, .. })
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done: the store can forget it.
+    Done,
+    /// It is tried again at this time.
+    RetryAt(Duration),
+    /// It is given up: it goes to the dead letters, and its sender is told
+    /// ([`Service::refuse`], recipient-unavailable).
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tries {
+    since: Duration,
+    attempts: u32,
+}
+
+/// The deliveries of one app, with their attempts. All times are the driver's `now`.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    retry: Retry,
+    lanes: Lanes,
+    tries: HashMap<u64, Tries>,
+    pausing: BTreeMap<(Duration, u64), (Ticket, Arc<Delivery>)>,
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new(limits: LaneLimits, retry: Retry) -> Self {
+        Self { retry, lanes: Lanes::new(limits), ..Self::default() }
+    }
+
+    /// Puts a delivery, which the store has, behind those of the same sender.
+    ///
+    /// # Errors
+    /// There is no room: the delivery is given back.
+    pub fn push(&mut self, now: Duration, delivery: Delivery) -> Result<(), Box<Delivery>> {
+        let id = delivery.id;
+        self.lanes.push(delivery)?;
+        self.tries.insert(id, Tries { since: now, attempts: 0 });
+        Ok(())
+    }
+
+    /// [`Inbox::push`] for what the store had kept from before, whatever the bounds.
+    pub fn restore(&mut self, now: Duration, delivery: Delivery) {
+        self.tries.insert(delivery.id, Tries { since: now, attempts: 0 });
+        self.lanes.restore(delivery);
+    }
+
+    /// Hands out up to `max` deliveries to be attempted, each of a different sender: first those
+    /// whose pause is over.
+    pub fn claim(&mut self, now: Duration, max: usize) -> Vec<(Ticket, Arc<Delivery>)> {
+        let mut claimed = Vec::new();
+        while claimed.len() < max
+            && let Some(next) = self.pausing.first_entry()
+            && next.key().0 <= now
+        {
+            claimed.push(next.remove());
+        }
+        let left = max - claimed.len();
+        claimed.extend(self.lanes.claim(left));
+        claimed
+    }
+
+    /// An attempt to deliver what [`Inbox::claim`] handed out has ended. Each claim is finished once.
+    pub fn finish(
+        &mut self,
+        now: Duration,
+        ticket: Ticket,
+        delivery: Arc<Delivery>,
+        attempt: Attempt,
+    ) -> Verdict {
+        let tries = self.tries.entry(delivery.id).or_insert(Tries { since: now, attempts: 0 });
+        tries.attempts += 1;
+        if attempt.is_retryable() && now < tries.since + self.retry.deadline {
+            let at = now + self.retry.pause(tries.attempts, attempt);
+            self.pausing.insert((at, delivery.id), (ticket, delivery));
+            return Verdict::RetryAt(at);
+        }
+        self.tries.remove(&delivery.id);
+        self.lanes.done(&ticket);
+        if attempt.is_retryable() { Verdict::Dead } else { Verdict::Done }
+    }
+
+    /// How often the delivery `id` was attempted.
+    pub fn attempts(&self, id: u64) -> u32 {
+        self.tries.get(&id).map_or(0, |tries| tries.attempts)
+    }
+
+    /// When the next pause is over.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.pausing.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// How many deliveries are here, those being attempted included.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Whether [`Inbox::claim`] would hand something out.
+    pub fn has_ready(&self, now: Duration) -> bool {
+        self.lanes.has_ready() || self.poll_timeout().is_some_and(|at| at <= now)
+    }
+}
+
+impl Retry {
+    fn pause(&self, attempts: u32, attempt: Attempt) -> Duration {
+        let doubled = self.first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
+        let asked = match attempt {
+            Attempt::Answered { retry_after, .. } => retry_after,
+            Attempt::Unanswered => None,
+        };
+        asked.unwrap_or(doubled).min(self.longest)
+    }
+}
+
+impl Service {
+    /// Makes the ids of deliveries differ from those of every earlier run on the same store, and
+    /// hands over what that run left undelivered, in order, each with the id it had. Once, before
+    /// anything is delivered.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store does not take the number of this
+    /// run.
+    pub fn restore_deliveries(&self) -> Result<Vec<Delivery>> {
+        let waiting = std::mem::take(&mut self.waiting().inbox);
+        self.number_run()?;
+        Ok(waiting.into_iter().filter_map(|row| self.restored(row)).collect())
+    }
+
+    /// What a store has to keep of a delivery, before anybody is told that it came.
+    pub fn keep_delivery(&self, delivery: &Delivery) -> Change {
+        let row = InboxRow {
+            id: delivery.id,
+            path: delivery.path.into(),
+            stanza: standing_alone(&delivery.stanza),
+        };
+        Change::InboxPut(self.queue().clone(), row)
+    }
+
+    /// Has the store forget a delivery, soon: until then a restart would deliver it again.
+    pub fn forget_delivery(&self, id: u64) {
+        // A fault is logged and counted.
+        let _ = self.keep(vec![Change::InboxDone(self.queue().clone(), id)], Durability::Soon);
+    }
+
+    /// Moves a delivery to the dead letters. `utc` is the time since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it will be delivered again after a restart.
+    pub fn bury_delivery(&self, id: u64, utc: Duration, reason: &str) -> Result<()> {
+        let change = Change::Bury(self.queue().clone(), id, utc, reason.into());
+        self.keep(vec![change], Durability::Now)
+    }
+
+    /// The deliveries that were given up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if they cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        let mut letters = Vec::new();
+        self.store.dead_letters(self.queue(), &mut |letter| letters.push(letter))?;
+        Ok(letters)
+    }
+
+    /// Takes a dead letter back among what is to be delivered, with the id it had; `None` if there
+    /// is none with that id, or the app has no use for it any more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it still is a dead letter.
+    pub fn replay_dead_letter(&self, id: u64) -> Result<Option<Delivery>> {
+        let letter = self.dead_letters()?.into_iter().find(|letter| letter.row.id == id);
+        let Some(delivery) = letter.and_then(|letter| self.restored(letter.row)) else {
+            return Ok(None);
+        };
+        self.keep(vec![Change::Replay(self.queue().clone(), id)], Durability::Now)?;
+        Ok(Some(delivery))
+    }
+
+    /// Forgets a dead letter.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it is still there.
+    pub fn purge_dead_letter(&self, id: u64) -> Result<()> {
+        self.keep(vec![Change::Purge(self.queue().clone(), id)], Durability::Now)
+    }
+
+    fn number_run(&self) -> Result<()> {
+        let runs = |waiting: &Waiting| {
+            waiting.counts.iter().find(|count| &*count.name == RUNS).map_or(0, |count| count.value)
+        };
+        let run = runs(&self.waiting()) + 1;
+        let count = Count { name: RUNS.into(), day: 0, value: run };
+        self.keep(vec![Change::Count(self.queue().clone(), count)], Durability::Now)?;
+        self.deliveries.store(run << RUN_BITS, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The delivery of a row, made anew: what the app asks for may have changed.
+    fn restored(&self, row: InboxRow) -> Option<Delivery> {
+        let id = row.id;
+        let parsed = Stanza::parse(row.stanza, &Scope::stream(ns::COMPONENT), &Limits::default());
+        let stanza = parsed
+            .inspect_err(|error| tracing::error!(id, %error, "a stored stanza cannot be read"))
+            .ok()?;
+        let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
+        if row.path.is_empty() {
+            let service = route::InboundService::Message;
+            return Some(Delivery { id, path: "", fields: Vec::new(), service, sender, stanza });
+        }
+        let rules = Rules {
+            addresses: &self.addresses,
+            inbound: self.inbound,
+            limits: self.limits,
+            form: self.form,
+            bodiless_messages: self.bodiless_messages,
+            utc: Duration::ZERO,
+        };
+        match route::route(&stanza, &PresenceDetails::of(&stanza), &rules) {
+            Routed::Deliver { path, fields, service } => {
+                Some(Delivery { id, path, fields, service, sender, stanza })
+            }
+            Routed::Answer(_) | Routed::Drop(_) => {
+                tracing::warn!(id, "a stored stanza is nothing that the app asks for any more");
+                self.forget_delivery(id);
+                None
+            }
+        }
+    }
+}
+
+/// The name of the number that counts runs.
+const RUNS: &str = "runs";
+/// How many bits of an id count the deliveries of one run.
+const RUN_BITS: u32 = 40;
+
+/// The stanza in a form that can be read without the stream it came on.
+fn standing_alone(stanza: &Stanza) -> Bytes {
+    let alone =
+        Stanza::parse(stanza.raw().clone(), &Scope::stream(ns::COMPONENT), &Limits::default());
+    if alone.is_ok_and(|alone| alone.ns() == stanza.ns()) {
+        return Bytes::copy_from_slice(stanza.raw());
+    }
+    match stanza.element() {
+        Ok(element) => element.to_xml().into(),
+        Err(_) => Bytes::copy_from_slice(stanza.raw()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
