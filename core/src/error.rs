@@ -45,6 +45,8 @@ pub enum ErrorKind {
     Internal = 16,
     /// The arguments of one call are over 1 MiB in all. Fix the input.
     RequestTooLarge = 17,
+    /// A quota of the app is used up for the day (UTC). Try tomorrow, or raise it.
+    OverQuota = 18,
 }
 
 /// A failure: its [`ErrorKind`], a sentence that names the value and the next step, and its cause.

@@ -207,7 +207,7 @@ impl App {
     /// As [`Service::send_message`]. That no stream is up is no error but [`Status::OtherError`].
     pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
         let inner = self.inner()?;
-        let mut sending = inner.service.send_message(call)?;
+        let mut sending = inner.service().send_message(call)?;
         if let Some(durable) = &inner.durable {
             let kept = durable.keep(&inner.service, &sending).await;
             kept.settle(&mut sending);
@@ -251,7 +251,7 @@ impl App {
         mut check: impl FnMut(Duration) -> ControlFlow<B>,
     ) -> Result<Vec<Status>> {
         let inner = self.inner()?;
-        let mut sending = inner.service.send_message(call)?;
+        let mut sending = inner.service().send_message(call)?;
         if let Some(durable) = &inner.durable {
             let keep = durable.keep(&inner.service, &sending);
             match block_on_checked(keep, Some(timeout), slice, check) {
@@ -286,7 +286,7 @@ impl App {
     /// As [`Service::send_presence`].
     pub fn send_presence(&self, call: &PresenceCall<'_>) -> Result<Status> {
         let inner = self.inner()?;
-        let stanza = inner.service.send_presence(call)?;
+        let stanza = inner.service().send_presence(call)?;
         Ok(inner.try_write(&[stanza]))
     }
 
@@ -296,7 +296,7 @@ impl App {
     /// As [`Service::send_invite`].
     pub fn send_invite(&self, jid: &str, from: Option<&str>) -> Result<Status> {
         let inner = self.inner()?;
-        let stanza = inner.service.send_invite(jid, from)?;
+        let stanza = inner.service().send_invite(jid, from)?;
         Ok(inner.try_write(&[stanza]))
     }
 
@@ -305,7 +305,7 @@ impl App {
     /// # Errors
     /// As [`Service::get_presence`].
     pub fn get_presence(&self, jids: &[&str], from: Option<&str>) -> Result<Vec<PresenceAnswer>> {
-        self.inner()?.service.get_presence(jids, from)
+        self.inner()?.service().get_presence(jids, from)
     }
 
     /// Takes up to `max` deliveries, each of a different sender, as soon as there is one. A sender's
@@ -402,6 +402,12 @@ impl Inner {
 
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// The service, which knows what day it is.
+    fn service(&self) -> &Service {
+        self.service.set_utc(task::utc());
+        &self.service
     }
 
     fn try_write(&self, stanzas: &[Bytes]) -> Status {

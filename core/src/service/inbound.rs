@@ -27,6 +27,7 @@ impl Service {
     /// Takes a stanza that arrived, except for the answer to an iq that somebody here waits for.
     /// `utc` is the time since the Unix epoch, for those who ask for it.
     pub fn handle_stanza(&self, utc: Duration, stanza: Stanza) -> Inbound {
+        self.set_utc(utc);
         let mut inbound = Inbound::default();
         let details = PresenceDetails::of(&stanza);
         if stanza.kind() == StanzaKind::Presence {

@@ -20,6 +20,7 @@ pub mod lanes;
 pub mod limits;
 pub mod outbox;
 pub mod presence;
+pub mod quota;
 pub mod roster;
 mod rounds;
 pub mod route;
@@ -38,6 +39,7 @@ use crate::store::{
 use address::Addresses;
 use limits::Counters;
 use presence::PresenceBook;
+use quota::Meters;
 use roster::Subscription;
 use rounds::Rounds;
 
@@ -47,6 +49,7 @@ pub use lanes::{LaneLimits, Lanes, Ticket};
 pub use limits::{ServiceLimits, Stats};
 pub use outbox::{Outbox, OutboxLimits, OutboxStats};
 pub use presence::Show;
+pub use quota::{Quotas, Resource, Usage};
 pub use rounds::Pace;
 pub use route::{Delivery, DropReason, InboundService, InboundServices};
 pub use send::{MessageCall, Outgoing, PresenceCall, Sending, Status};
@@ -70,6 +73,8 @@ pub struct ServiceConfig {
     pub id_prefix: String,
     /// How fast presence and probes are sent after connecting.
     pub pace: Pace,
+    /// What the app may use in a day.
+    pub quotas: Quotas,
 }
 
 impl ServiceConfig {
@@ -86,6 +91,7 @@ impl ServiceConfig {
             bodiless_messages: false,
             id_prefix: String::new(),
             pace: Pace::default(),
+            quotas: Quotas::default(),
         })
     }
 }
@@ -112,6 +118,7 @@ pub struct Service {
     ids: Ids,
     deliveries: AtomicU64,
     counters: Counters,
+    meters: Meters,
     book: Mutex<PresenceBook>,
     /// Held while a subscription is read, changed and written; never taken for a message.
     changing: Mutex<()>,
@@ -176,6 +183,7 @@ impl Service {
             ids: Ids { prefix: config.id_prefix, next: AtomicU64::new(0) },
             deliveries: AtomicU64::new(0),
             counters: Counters::default(),
+            meters: Meters::new(config.quotas, &waiting.counts),
             book: Mutex::new(book),
             changing: Mutex::new(()),
             rounds: Mutex::new(Rounds::new(config.pace)),
@@ -204,7 +212,8 @@ impl Service {
     /// with a resourcepart the contact as a whole is meant: that is whom a message would reach.
     ///
     /// # Errors
-    /// The sender, as in [`Service::send_message`]; [`ErrorKind::InvalidJid`] if nobody is asked for.
+    /// The sender, as in [`Service::send_message`]; [`ErrorKind::InvalidJid`] if nobody is asked for;
+    /// [`ErrorKind::OverQuota`].
     pub fn get_presence(&self, jids: &[&str], from: Option<&str>) -> Result<Vec<PresenceAnswer>> {
         self.counters.api_calls.add(1);
         if jids.is_empty() {
@@ -212,6 +221,7 @@ impl Service {
             return Err(Error::new(ErrorKind::InvalidJid, text));
         }
         let from = self.addresses.sender(from)?;
+        self.meters.take(&[(Resource::ApiCalls, 1)])?;
         let contacts: Vec<_> = jids.iter().map(|jid| self.addresses.recipient(jid).ok()).collect();
         let book = self.book();
         let answer = |contact: &Option<crate::Jid>| {

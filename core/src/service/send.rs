@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Service;
 use super::address::DEFAULT_RESOURCE;
 use super::presence::{OwnPresence, Show};
+use super::quota::Resource;
 use super::roster::{Direction, SubscriptionVerb};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::Jid;
@@ -122,7 +123,7 @@ impl Service {
     /// an empty one, [`ErrorKind::InvalidType`], [`ErrorKind::RequestTooLarge`] for a call over
     /// 1 MiB, [`ErrorKind::InvalidJid`] or [`ErrorKind::InvalidSender`] for the sender,
     /// [`ErrorKind::TooLarge`] for a body over 100 KB, [`ErrorKind::InvalidXml`] for XML that is
-    /// not well-formed or text that XML cannot carry. Nothing is sent then. A recipient that is no
+    /// not well-formed or text that XML cannot carry, [`ErrorKind::OverQuota`]. Nothing is sent then. A recipient that is no
     /// address is no error but a [`Status`].
     pub fn send_message(&self, call: &MessageCall<'_>) -> Result<Sending> {
         self.counters.api_calls.add(1);
@@ -132,6 +133,11 @@ impl Service {
         self.write_body(call, &mut tail)?;
         let sending = self.address_message(call, &from, &tail);
         let sent = sending.stanzas.len();
+        self.meters.take(&[
+            (Resource::ApiCalls, 1),
+            (Resource::DataSent, sent * call.body.len()),
+            (Resource::RecipientsMessaged, sent),
+        ])?;
         self.counters.recipients_messaged.add(sent);
         self.counters.recipients_refused.add(call.jids.len() - sent);
         self.counters.data_sent_bytes.add(sent * call.body.len());
@@ -249,13 +255,15 @@ impl Service {
     /// # Errors
     /// In App Engine's order: [`ErrorKind::InvalidJid`] for no recipient, [`ErrorKind::InvalidType`],
     /// [`ErrorKind::InvalidShow`], [`ErrorKind::InvalidStatus`] for one over 1024 characters or that
-    /// XML cannot carry, then the sender as in [`Service::send_message`] and the recipient.
+    /// XML cannot carry, then the sender as in [`Service::send_message`] and the recipient, then
+    /// [`ErrorKind::OverQuota`].
     pub fn send_presence(&self, call: &PresenceCall<'_>) -> Result<Bytes> {
         self.counters.api_calls.add(1);
         let status = call.status.unwrap_or_default();
         let show = self.check_presence(call, status)?;
         let from = self.addresses.sender(call.from)?;
         let to = self.addresses.recipient(call.jid)?;
+        self.meters.take(&[(Resource::ApiCalls, 1)])?;
         if call.type_ != "probe" {
             let unavailable = call.type_ == "unavailable";
             let told = OwnPresence { unavailable, show, status: status.into() };
@@ -304,7 +312,8 @@ impl Service {
     /// Asks a contact for a subscription. Asking again is allowed and says it again.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidJid`] or [`ErrorKind::InvalidSender`]; [`ErrorKind::Store`] if the
+    /// [`ErrorKind::InvalidJid`], [`ErrorKind::InvalidSender`] or [`ErrorKind::OverQuota`];
+    /// [`ErrorKind::Store`] if the
     /// request could not be noted, which would lose the contact's consent.
     pub fn send_invite(&self, jid: &str, from: Option<&str>) -> Result<Bytes> {
         self.counters.api_calls.add(1);
@@ -313,6 +322,7 @@ impl Service {
         }
         let from = self.addresses.sender(from)?;
         let to = self.addresses.recipient(jid)?;
+        self.meters.take(&[(Resource::ApiCalls, 1), (Resource::InvitationsSent, 1)])?;
         let verb = SubscriptionVerb::Subscribe;
         self.change_subscription(from.bare(), to.bare(), |state| {
             (state.on(Direction::Outbound, verb).state, ())

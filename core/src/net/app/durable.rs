@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::task::utc;
 use super::{BATCH_BYTES, Inner, fail_from};
 use crate::error::Result;
 use crate::net::inbound::register;
@@ -260,9 +261,4 @@ impl Future for Drained<'_> {
         register(&mut state.wakers, context.waker());
         Poll::Pending
     }
-}
-
-/// The time since the Unix epoch.
-fn utc() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -24,6 +24,9 @@ const ROUND: usize = 256;
 /// How long an answer waits for room in the outgoing queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often what the app has used of its quotas is stored.
+const USAGE_EVERY: Duration = Duration::from_secs(60);
+
 /// Whatever ends the task, whoever waits for the app learns of it.
 struct AtEnd<'a>(&'a Inner);
 
@@ -35,6 +38,7 @@ impl Drop for AtEnd<'_> {
 
 pub(super) async fn run(inner: Arc<Inner>) {
     let _at_end = AtEnd(&inner);
+    let mut usage = tokio::time::interval_at(Instant::now() + USAGE_EVERY, USAGE_EVERY);
     while !inner.closing.load(Ordering::Acquire) {
         let due = inner.service.poll_timeout().filter(|_| inner.connection.is_ready());
         tokio::select! {
@@ -43,6 +47,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 _ => break,
             },
             () = until(&inner, due) => round(&inner).await,
+            _ = usage.tick() => inner.service.keep_usage(),
             () = inner.wake.notified() => {}
         }
     }
@@ -53,6 +58,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
             round(&inner).await;
         }
     }
+    inner.service.keep_usage();
     if let Err(error) = inner.service.sync() {
         tracing::error!(%error, "not everything could be stored");
     }
@@ -96,7 +102,7 @@ async fn round(inner: &Inner) {
 }
 
 async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
-    let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let utc = utc();
     let mut sends = Vec::new();
     let mut arrived = Vec::new();
     for event in events {
@@ -201,4 +207,9 @@ async fn write(inner: &Inner, sends: Vec<Bytes>) {
         let waited = started.elapsed();
         tracing::warn!(unwritten = count - written, ?waited, "answers could not be written");
     }
+}
+
+/// The time since the Unix epoch.
+pub(super) fn utc() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

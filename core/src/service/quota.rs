@@ -1,0 +1,316 @@
+//! How much an app may do in a day, as App Engine's quotas said.
+//!
+//! Everything is counted always, and refused only where a limit is set. A day is one of UTC; the driver
+//! says which it is with [`Service::set_utc`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Service;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{Change, Count, Durability};
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// How many bits of a [`Meter`] are the count; the others are the day.
+const COUNT_BITS: u32 = 44;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// What is counted by the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Resource {
+    /// Calls of the API, whatever they ask for.
+    ApiCalls = 0,
+    /// Bytes of message bodies, once for each recipient.
+    DataSent = 1,
+    /// Recipients of messages.
+    RecipientsMessaged = 2,
+    /// Invitations.
+    InvitationsSent = 3,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::ApiCalls, Self::DataSent, Self::RecipientsMessaged, Self::InvitationsSent];
+
+    /// The name, for metrics and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiCalls => "api_calls",
+            Self::DataSent => "data_sent_bytes",
+            Self::RecipientsMessaged => "recipients_messaged",
+            Self::InvitationsSent => "invitations_sent",
+        }
+    }
+}
+
+/// The limits of a day; none by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quotas([Option<u64>; 4]);
+
+impl Quotas {
+    /// The one limit that App Engine set for everybody: 100,000 invitations.
+    pub const APP_ENGINE: Self = Self([None, None, None, Some(100_000)]);
+
+    /// The same limits with this one for `resource`.
+    #[must_use]
+    pub fn with(mut self, resource: Resource, limit: u64) -> Self {
+        self.0[resource as usize] = Some(limit);
+        self
+    }
+
+    /// The limit of `resource`.
+    pub fn limit(&self, resource: Resource) -> Option<u64> {
+        self.0[resource as usize]
+    }
+}
+
+/// How much of a resource was used on the day it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of what.
+    pub resource: Resource,
+    /// How much.
+    pub used: u64,
+    /// How much may be.
+    pub limit: Option<u64>,
+}
+
+/// A count and its day in one number, so that neither changes without the other and no lock is needed.
+#[derive(Debug, Default)]
+struct Meter(AtomicU64);
+
+impl Meter {
+    fn unpack(value: u64, day: u64) -> u64 {
+        if value >> COUNT_BITS == day { value & COUNT_MAX } else { 0 }
+    }
+
+    /// Adds `more`, unless that would be over `limit`.
+    fn add(&self, day: u64, more: u64, limit: Option<u64>) -> Result<(), u64> {
+        let add = |value| {
+            let used = Self::unpack(value, day);
+            let sum = used.saturating_add(more).min(COUNT_MAX);
+            let over = limit.is_some_and(|limit| used.saturating_add(more) > limit);
+            (!over).then_some(day << COUNT_BITS | sum)
+        };
+        let added = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        added.map(drop).map_err(|value| Self::unpack(value, day))
+    }
+
+    /// Takes back what [`Meter::add`] added on that day.
+    fn remove(&self, day: u64, less: u64) {
+        let remove = |value| {
+            (value >> COUNT_BITS == day).then(|| {
+                let used = Self::unpack(value, day).saturating_sub(less);
+                day << COUNT_BITS | used
+            })
+        };
+        // Another day has begun meanwhile: nothing of that one is counted any more.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remove);
+    }
+
+    fn used(&self, day: u64) -> u64 {
+        Self::unpack(self.0.load(Ordering::Relaxed), day)
+    }
+
+    fn set(&self, day: u64, used: u64) {
+        self.0.store(day << COUNT_BITS | used.min(COUNT_MAX), Ordering::Relaxed);
+    }
+}
+
+/// The meters of one app.
+#[derive(Debug, Default)]
+pub(super) struct Meters {
+    quotas: Quotas,
+    day: AtomicU64,
+    meters: [Meter; 4],
+}
+
+impl Meters {
+    /// Meters that go on where `counts` stopped, on their day.
+    pub(super) fn new(quotas: Quotas, counts: &[Count]) -> Self {
+        let meters = Self { quotas, ..Self::default() };
+        for resource in Resource::ALL {
+            let kept = counts.iter().find(|count| &*count.name == resource.as_str());
+            if let Some(count) = kept {
+                meters.meters[resource as usize].set(count.day, count.value);
+                meters.day.fetch_max(count.day, Ordering::Relaxed);
+            }
+        }
+        meters
+    }
+
+    /// Uses so much of each resource, or nothing at all if that is too much of one.
+    pub(super) fn take(&self, wanted: &[(Resource, usize)]) -> Result<()> {
+        let day = self.day.load(Ordering::Relaxed);
+        for (at, &(resource, amount)) in wanted.iter().enumerate() {
+            let limit = self.quotas.limit(resource);
+            let Err(used) = self.meters[resource as usize].add(day, amount as u64, limit) else {
+                continue;
+            };
+            for &(resource, amount) in &wanted[..at] {
+                self.meters[resource as usize].remove(day, amount as u64);
+            }
+            return Err(over(resource, amount, used, limit.unwrap_or_default()));
+        }
+        Ok(())
+    }
+}
+
+fn over(resource: Resource, amount: usize, used: u64, limit: u64) -> Error {
+    let name = resource.as_str();
+    let text = format!(
+        "the quota {name} is used up: {used} of {limit} today, and this call needs {amount}; try again \
+         after midnight UTC, or raise the limit"
+    );
+    Error::new(ErrorKind::OverQuota, text)
+}
+
+impl Service {
+    /// Says what time it is, since the Unix epoch: quotas begin anew each day. A clock that is set back
+    /// to an earlier day does not bring that day back.
+    pub fn set_utc(&self, utc: Duration) {
+        self.meters.day.fetch_max(utc.as_secs() / DAY_SECONDS, Ordering::Relaxed);
+    }
+
+    /// What was used today.
+    pub fn usage(&self) -> [Usage; 4] {
+        let day = self.meters.day.load(Ordering::Relaxed);
+        Resource::ALL.map(|resource| Usage {
+            resource,
+            used: self.meters.meters[resource as usize].used(day),
+            limit: self.meters.quotas.limit(resource),
+        })
+    }
+
+    /// Has the store keep what was used today, soon. To be called now and then, and at the end.
+    pub fn keep_usage(&self) {
+        let day = self.meters.day.load(Ordering::Relaxed);
+        let counts = self.usage().into_iter().filter(|usage| usage.used > 0);
+        let changes: Vec<_> = counts
+            .map(|usage| {
+                let name = usage.resource.as_str().into();
+                Change::Count(self.queue().clone(), Count { name, day, value: usage.used })
+            })
+            .collect();
+        if !changes.is_empty() {
+            // A fault is logged and counted.
+            let _ = self.keep(changes, Durability::Soon);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::service::{MessageCall, PresenceCall, ServiceConfig};
+    use crate::store::MemoryStore;
+
+    const DAY: Duration = Duration::from_secs(DAY_SECONDS);
+
+    fn service(quotas: Quotas, disk: &Arc<MemoryStore>) -> Service {
+        let mut config = ServiceConfig::new("shop", "bot.example.com").unwrap();
+        config.quotas = quotas;
+        let service = Service::new(config, Box::new(Arc::clone(disk))).unwrap();
+        service.set_utc(20_000 * DAY);
+        service
+    }
+
+    fn send(service: &Service, jids: &[&str]) -> Result<usize> {
+        let call = MessageCall { jids, body: "12345", from: None, type_: "chat", raw_xml: false };
+        service.send_message(&call).map(|sending| sending.stanzas.len())
+    }
+
+    fn used(service: &Service) -> [u64; 4] {
+        service.usage().map(|usage| usage.used)
+    }
+
+    fn refusal<T: std::fmt::Debug>(result: Result<T>, names: &str) {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OverQuota);
+        assert!(error.to_string().contains(names), "{error}");
+    }
+
+    #[test]
+    fn everything_is_counted_without_a_limit() {
+        let service = service(Quotas::default(), &Arc::default());
+        assert_eq!(send(&service, &["a@b", "no@address@x", "c@d"]).unwrap(), 2);
+        service.send_invite("a@b", None).unwrap();
+        service.get_presence(&["a@b"], None).unwrap();
+        let call = PresenceCall { jid: "a@b", type_: "", show: "", status: None, from: None };
+        service.send_presence(&call).unwrap();
+        assert_eq!(used(&service), [4, 10, 2, 1]);
+    }
+
+    #[test]
+    fn a_call_that_needs_too_much_changes_nothing() {
+        let quotas = Quotas::default().with(Resource::RecipientsMessaged, 3);
+        let service = service(quotas, &Arc::default());
+        send(&service, &["a@b", "c@d"]).unwrap();
+        let before = used(&service);
+        refusal(send(&service, &["a@b", "c@d"]), "recipients_messaged");
+        assert_eq!(used(&service), before);
+        send(&service, &["a@b"]).unwrap();
+        refusal(send(&service, &["a@b"]), "3 of 3 today");
+        assert_eq!(service.stats().recipients_messaged, 3);
+    }
+
+    #[test]
+    fn each_resource_has_its_limit() {
+        let no_more = |resource| service(Quotas::default().with(resource, 0), &Arc::default());
+        refusal(send(&no_more(Resource::ApiCalls), &["a@b"]), "api_calls");
+        refusal(send(&no_more(Resource::DataSent), &["a@b"]), "data_sent_bytes");
+        refusal(no_more(Resource::ApiCalls).get_presence(&["a@b"], None), "api_calls");
+        refusal(no_more(Resource::InvitationsSent).send_invite("a@b", None), "invitations_sent");
+        assert_eq!(no_more(Resource::InvitationsSent).contacts(), 0);
+        assert_eq!(Quotas::APP_ENGINE.limit(Resource::InvitationsSent), Some(100_000));
+    }
+
+    #[test]
+    fn a_new_day_begins_at_midnight_utc_and_never_comes_back() {
+        let service = service(Quotas::default().with(Resource::ApiCalls, 1), &Arc::default());
+        send(&service, &["a@b"]).unwrap();
+        service.set_utc(20_001 * DAY - Duration::from_millis(1));
+        refusal(send(&service, &["a@b"]), "api_calls");
+        service.set_utc(20_001 * DAY);
+        send(&service, &["a@b"]).unwrap();
+        service.set_utc(20_000 * DAY);
+        refusal(send(&service, &["a@b"]), "api_calls");
+    }
+
+    #[test]
+    fn a_restart_goes_on_counting() {
+        let disk = Arc::new(MemoryStore::new());
+        let quotas = Quotas::default().with(Resource::ApiCalls, 2);
+        let first = service(quotas, &disk);
+        send(&first, &["a@b"]).unwrap();
+        first.keep_usage();
+        let second = service(quotas, &disk);
+        assert_eq!(used(&second), [1, 5, 1, 0]);
+        send(&second, &["a@b"]).unwrap();
+        refusal(send(&second, &["a@b"]), "2 of 2 today");
+    }
+
+    #[test]
+    fn threads_together_get_no_more_than_the_limit() {
+        let service = service(Quotas::default().with(Resource::ApiCalls, 100), &Arc::default());
+        let sent = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        sent.fetch_add(
+                            u64::from(send(&service, &["a@b"]).is_ok()),
+                            Ordering::Relaxed,
+                        );
+                    }
+                });
+            }
+        });
+        assert_eq!(sent.into_inner(), 100);
+        assert_eq!(used(&service), [100, 500, 100, 0]);
+    }
+}
