@@ -42,18 +42,29 @@ def toml(value: Any) -> str:
 class Gateway:
     """`appxmpp gateway` with one [[app]] for each table in `apps`."""
 
-    def __init__(self, apps: Sequence[Mapping[str, Any]], http: Mapping[str, Any] | None = None, **top: Any) -> None:
+    def __init__(
+        self,
+        apps: Sequence[Mapping[str, Any]],
+        http: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        **top: Any,
+    ) -> None:
         self.folder = folders.folder("gateway")
         self.port, self.metrics_port = folders.free_ports(2)
+        self.config = self.folder / "appxmpp.toml"
+        self.configure(apps, http, **top)
+        argv = [binary(), "gateway", "--config", str(self.config)]
+        self.process = Process(argv, name="gateway", env={**os.environ, **env} if env else None)
+
+    def configure(self, apps: Sequence[Mapping[str, Any]], http: Mapping[str, Any] | None = None, **top: Any) -> None:
+        """Writes the configuration, which a running gateway reads at SIGHUP."""
         lines = [f"{key} = {toml(value)}" for key, value in top.items()]
         for app in apps:
             lines += ["[[app]]", *(f"{key} = {toml(value)}" for key, value in app.items())]
         settings = {"listen": f"127.0.0.1:{self.port}", "metrics": f"127.0.0.1:{self.metrics_port}", **(http or {})}
         lines += ["[http]", *(f"{key} = {toml(value)}" for key, value in settings.items())]
         lines += ["[log]", 'level = "debug"', 'format = "text"']
-        self.config = self.folder / "appxmpp.toml"
         self.config.write_text("\n".join(lines) + "\n")
-        self.process = Process([binary(), "gateway", "--config", str(self.config)], name="gateway")
 
     def wait_ready(self) -> Gateway:
         self.process.wait_for_line("the gateway serves HTTP")

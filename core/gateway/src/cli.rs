@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use appxmpp::{Error, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
@@ -61,6 +61,17 @@ pub enum Command {
     },
     /// Print an example configuration with every key.
     Example,
+    /// Write the manual pages, one for each command.
+    Man {
+        /// The folder they go to; it must exist.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Does what the command line says.
@@ -73,6 +84,11 @@ pub fn run(cli: Cli) -> ExitCode {
             .and_then(|config| send::run(&config, app.as_deref(), from.as_deref(), &to, &body)),
         Command::Example => {
             print!("{}", config::keys::example());
+            Ok(())
+        }
+        Command::Man { folder } => man(&folder),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "appxmpp", &mut std::io::stdout());
             Ok(())
         }
     };
@@ -147,6 +163,13 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
     notify::stopping();
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+fn man(folder: &Path) -> appxmpp::Result<()> {
+    clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
+        let text = format!("cannot write manual pages to {}: {error}", folder.display());
+        Error::new(ErrorKind::Config, text)
+    })
 }
 
 fn check(path: Option<&Path>) -> appxmpp::Result<()> {

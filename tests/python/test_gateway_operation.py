@@ -1,0 +1,264 @@
+"""The gateway as an operator meets it: signals, the service manager, commands, what is packaged."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import folders
+from support.gateway import ROOT, Callback, Gateway, Phone, Post, basic, binary, http_answer
+from support.server import Server
+from support.servers import KINDS
+from support.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.servers
+
+DIST = ROOT / "core/gateway/dist"
+HEADERS = {
+    "Host": "myapp.localhost",
+    "Authorization": basic("myapp.localhost", "s3cret"),
+    "Content-Type": "application/xmpp+xml",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One kind will do: what is tested here is on this side of the stream."""
+    with KINDS["prosody"]() as running:
+        yield running
+
+
+@pytest.fixture
+def callback() -> Iterator[Callback]:
+    with Callback() as running:
+        yield running
+
+
+def app(server: Server, **more: Any) -> dict[str, Any]:
+    return {"backend": server.backend("myapp.localhost"), "secret": "s3cret", "bounce_wait_ms": 0, **more}
+
+
+def is_text(text: str) -> Any:
+    return lambda stanza: any(child.tag.endswith("body") and child.text == text for child in stanza)
+
+
+def test_the_service_manager_is_told(server: Server) -> None:
+    place = folders.folder("notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(place / "socket"))
+        manager.settimeout(PATIENCE)
+
+        def hear(line: str) -> str:
+            while line not in (message := manager.recv(4096).decode()).split("\n"):
+                pass
+            return message
+
+        env = {"NOTIFY_SOCKET": str(place / "socket"), "WATCHDOG_USEC": "200000"}
+        with Gateway([app(server)], env=env) as gateway:
+            assert "STATUS=serving HTTP, not connected" in hear("READY=1")
+            hear("STATUS=serving HTTP, every stream is up")
+            hear("WATCHDOG=1")
+            hear("WATCHDOG=1")
+            gateway.process.signal(signal.SIGHUP)
+            hear("RELOADING=1")
+            assert "STATUS=the configuration was reloaded" in hear("READY=1")
+            gateway.process.signal(signal.SIGTERM)
+            hear("STOPPING=1")
+            assert gateway.process.wait() == 0
+    folders.remove(place)
+
+
+def test_sighup_takes_over_what_can_change_and_names_the_rest(server: Server, callback: Callback) -> None:
+    first, second = "Bearer first", "Bearer second"
+    message = "<message to='myapp.localhost' type='chat'><body>x</body></message>"
+
+    def status(gateway: Gateway, credentials: str) -> int:
+        return gateway.request("POST", "/rest", message, {**HEADERS, "Authorization": credentials}).status
+
+    with Gateway([app(server, credentials=[first])]) as gateway:
+        gateway.wait_ready()
+        assert (status(gateway, first), status(gateway, second)) == (202, 401)
+        changed = app(server, credentials=[second], callback_url=callback.url + "/new", webhook_queue=7)
+        gateway.configure([changed], drain_seconds=3)
+        gateway.process.signal(signal.SIGHUP)
+        gateway.process.wait_for_line("reloaded: callback_url, credentials", "restart applies it: webhook_queue")
+        gateway.process.wait_for_line("restart applies it: drain_seconds")
+        until(lambda: status(gateway, second) == 202, what="the new credentials")
+        assert status(gateway, first) == 401
+        assert callback.posts.wait().path == "/new"
+        gateway.config.write_text("[[app]]\nbakend = 'x'\n")
+        gateway.process.signal(signal.SIGHUP)
+        gateway.process.wait_for_line("was not reloaded, the old one holds.*bakend")
+        assert status(gateway, second) == 202
+
+
+def test_sigterm_finishes_what_is_under_way(server: Server, callback: Callback) -> None:
+    release = threading.Event()
+
+    def answer(_: Post) -> bytes:
+        release.wait(PATIENCE)
+        return http_answer(200, [("Content-Type", "text/plain")], "late but here")
+
+    callback.answer = answer
+    with (
+        Gateway([app(server, callback_url=callback.url)]) as gateway,
+        Phone(server, server.account("drain")) as phone,
+    ):
+        gateway.wait_ready()
+        phone.send("<message to='bot@myapp.localhost' type='chat' id='d1'><body>hi</body></message>")
+        callback.posts.wait()
+        gateway.process.signal(signal.SIGTERM)
+        gateway.process.wait_for_line("finishing what is under way")
+        until(lambda: not listens(gateway.port), what="the end of listening")
+        assert gateway.process.running()
+        release.set()
+        phone.heard.wait(is_text("late but here"))
+        assert gateway.process.wait() == 0
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_second_sigterm_does_not_wait(server: Server, callback: Callback) -> None:
+    release = threading.Event()
+
+    def answer(_: Post) -> bytes:
+        release.wait(PATIENCE)
+        return http_answer(204)
+
+    callback.answer = answer
+    with (
+        Gateway([app(server, callback_url=callback.url)], drain_seconds=600) as gateway,
+        Phone(server, server.account("now")) as phone,
+    ):
+        gateway.wait_ready()
+        phone.send("<message to='bot@myapp.localhost' type='chat' id='d1'><body>hi</body></message>")
+        callback.posts.wait()
+        gateway.process.signal(signal.SIGTERM)
+        gateway.process.wait_for_line("finishing what is under way")
+        gateway.process.signal(signal.SIGTERM)
+        gateway.process.wait_for_line("stopped at once")
+        assert gateway.process.wait() == 0
+    release.set()
+
+
+def test_readiness_follows_the_stream() -> None:
+    with KINDS["prosody"]() as server, Gateway([app(server)]) as gateway:
+        gateway.wait_ready()
+        assert 'appxmpp_stream_up{app="myapp"} 1' in gateway.metrics()
+        server.stop()
+        until(lambda: not gateway.is_ready(), what="the loss of the stream")
+        page = gateway.request("GET", "/readyz")
+        assert (page.status, page.body) == (503, b"myapp: no stream to the XMPP server\n")
+        assert gateway.request("GET", "/healthz").status == 200
+        assert 'appxmpp_stream_up{app="myapp"} 0' in gateway.metrics()
+        refused = gateway.request("POST", "/rest", "<message to='a@localhost'/>", HEADERS)
+        assert refused.status == 503
+        assert int(refused.headers["Retry-After"]) >= 1
+        server.start()
+        until(gateway.is_ready, what="the stream's return")
+        assert 'appxmpp_stream_reconnects_total{app="myapp",reason="lost"}' in gateway.metrics()
+
+
+def command(*args: str | Path) -> tuple[int, str]:
+    run = subprocess.run([binary(), *args], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_send_says_what_became_of_each(server: Server) -> None:
+    with Gateway([app(server)]) as gateway, Phone(server, server.account("sent")) as phone:
+        gateway.wait_ready()
+        status, said = command("send", "-c", gateway.config, "--body", "hello <b>", phone.bare)
+        assert (status, said) == (0, f"{phone.bare}: sent\n")
+        phone.heard.wait(is_text("hello <b>"))
+        status, said = command("send", "-c", gateway.config, "--body", "x", phone.bare, "@nowhere")
+        assert status == 1
+        assert "@nowhere: not sent: no address" in said
+        status, said = command("send", "-c", gateway.config, "--body", "", phone.bare)
+        assert status == 1
+        assert "refused with 422" in said
+    status, said = command("send", "-c", gateway.config, "--body", "x", phone.bare)
+    assert status != 0
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "appxmpp.toml"
+    path.write_text(text)
+    return path
+
+
+def test_doctor_names_each_thing(server: Server, callback: Callback, tmp_path: Path) -> None:
+    config = f'[[app]]\nbackend = "{server.backend("other.localhost")}"\nsecret = "SECRET"\nurl = "{callback.url}"\n'
+    good = config.replace("other", "myapp").replace("SECRET", "s3cret")
+    status, said = command("doctor", "-c", write(tmp_path, good))
+    assert status == 0, said
+    assert "WRONG" not in said
+    for line in ("configuration is valid", "accepts connections", "accepts the component", "comes back through"):
+        assert line in said
+    status, said = command("doctor", "-c", write(tmp_path, good.replace('"s3cret"', '"wrong"')))
+    assert status == 1
+    assert re.search("WRONG.*(not-authorized|secret)", said), said
+    assert "wrong things" not in said
+    callback.close()
+    (dead,) = folders.free_ports(1)
+    status, said = command("doctor", "-c", write(tmp_path, good.replace(f":{callback.port}", f":{dead}")))
+    assert status == 1
+    assert "start the web app" in said
+
+
+def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
+    good = '[[app]]\nbackend = "component://bot.example@127.0.0.1"\nsecret = "x"\nurl = "http://127.0.0.1:8080"\n'
+    status, said = command("check", "-c", write(tmp_path, good))
+    assert status == 0
+    assert "x" not in re.findall(r"\bx\b", said)
+    status, said = command("check", "-c", write(tmp_path, good + 'calback_url = "x"\n'))
+    assert status == 78
+    assert "callback_url" in said
+
+
+def test_the_packaged_files_are_those_of_this_version(tmp_path: Path) -> None:
+    """Made by `appxmpp man core/gateway/dist/man`, `appxmpp completions SHELL` and `appxmpp example`."""
+    assert command("man", tmp_path)[0] == 0
+    pages = sorted(page.name for page in tmp_path.iterdir())
+    assert pages == sorted(page.name for page in (DIST / "man").iterdir())
+    assert "appxmpp-gateway.1" in pages
+    for page in pages:
+        assert (tmp_path / page).read_text() == (DIST / "man" / page).read_text(), page
+    for shell, name in (("bash", "appxmpp.bash"), ("zsh", "_appxmpp"), ("fish", "appxmpp.fish")):
+        assert command("completions", shell) == (0, (DIST / "completions" / name).read_text()), shell
+    assert command("example") == (0, (DIST / "appxmpp.toml").read_text())
+
+
+def test_the_debian_package_lists_files_that_exist() -> None:
+    crate = ROOT / "core/gateway"
+    _, _, deb = (crate / "Cargo.toml").read_text().partition("[package.metadata.deb]")
+    assets: list[list[str]] = [json.loads(line) for line in re.findall(r'^    (\[".*\]),$', deb, re.MULTILINE)]
+    assert len(assets) == deb.partition("assets = [")[2].partition("\n]")[0].count("\n    [")
+    for source, _, _ in assets:
+        if source != "target/release/appxmpp":
+            assert list(crate.glob(source)), source
+    assert ["dist/appxmpp.toml", "etc/appxmpp/", "644"] in assets
+    assert 'unit-name = "appxmpp", unit-scripts = "dist"' in deb
+    assert "Type=notify" in (DIST / "appxmpp.service").read_text().splitlines()
+
+
+def test_the_document_names_every_key_and_metric() -> None:
+    document = (ROOT / "core/gateway/README.md").read_text()
+    _, example = command("example")
+    keys = re.findall(r"^#?([a-z_]+) = ", example, re.MULTILINE)
+    assert len(keys) > 30
+    assert [key for key in keys if f"| `{key}` |" not in document] == []
