@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from support.bot import Bot, ServiceFailure
 from support.component import EchoComponent
-from support.proxy import Proxy
+from support.proxy import TO_CLIENT, TO_SERVER, Proxy
 from support.server import Server
+from support.servers import KINDS
 from support.user import User
 from support.waiting import until
 
@@ -112,6 +114,40 @@ def test_the_network_is_cut_and_mended(server: Server, user: MakeUser) -> None:
         until(lambda: bot.call("send_message", alice.jid, "into the void", f"x@{bot.domain}") == 2, what="OTHER_ERROR")
         proxy.accept()
         answers(alice, bot)
+
+
+@pytest.mark.timeout(300)
+def test_long_silence_and_a_network_that_swallows_everything() -> None:
+    """After a minute without a word the stream is kept where the server answers, and given up where it does not."""
+    with ExitStack() as stack:
+        silent, swallowed = [], []
+        for kind in KINDS.values():
+            if why := kind.missing():
+                pytest.fail(why)
+            server = stack.enter_context(kind())
+            for domain, where in (("myapp.localhost", silent), ("second.localhost", swallowed)):
+                proxy = stack.enter_context(Proxy(server.component_port))
+                bot = stack.enter_context(Bot(server, domain=domain, port=proxy.port))
+                where.append((server, proxy, bot))
+        before = [dict(proxy.passed) for _, proxy, _ in silent]
+        for _, proxy, _ in swallowed:
+            proxy.block()
+        for (server, proxy, _), passed in zip(silent, before, strict=True):
+            until(
+                lambda p=proxy, n=passed: p.passed[TO_SERVER] > n[TO_SERVER],
+                120,
+                what=f"a sign of life to {server.kind}",
+            )
+            until(lambda p=proxy, n=passed: p.passed[TO_CLIENT] > n[TO_CLIENT], 20, what=f"the answer of {server.kind}")
+        for server, proxy, _ in swallowed:
+            until(lambda p=proxy: p.accepted > 1, 120, what=f"a new connection to {server.kind}")
+            proxy.mend()
+        for server, _, bot in [*silent, *swallowed]:
+            with User(server) as alice:
+                answers(alice, bot)
+        assert [proxy.accepted for _, proxy, _ in silent] == [1] * len(silent), (
+            "silence alone is no reason to reconnect"
+        )
 
 
 def test_the_bot_is_started_before_the_server(server: Server, user: MakeUser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from functools import cache
@@ -12,6 +13,10 @@ from typing import Any, TypeVar
 from .waiting import PATIENCE
 
 T = TypeVar("T")
+
+
+# slixmpp forgets a task of its own when a connection ends, and asyncio would report it beside every failing test.
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Task was destroyed"))
 
 
 @cache
