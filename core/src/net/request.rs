@@ -75,7 +75,7 @@ enum RequestState {
     Waiting(IqKey, Answer),
 }
 
-/// A request that waits for its answer; see [`Connection::request`].
+/// A request that waits for its answer; see [`Connection::request`](crate::net::Connection::request).
 pub struct Request<'a> {
     shared: Option<&'a Shared>,
     state: RequestState,

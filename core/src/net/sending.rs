@@ -18,7 +18,7 @@ pub struct Sent {
     pub error: Option<Error>,
 }
 
-/// A batch on its way; see [`Connection::send_many`].
+/// A batch on its way; see [`Connection::send_many`](crate::net::Connection::send_many).
 pub struct Sending<'a> {
     shared: Result<&'a Arc<Shared>>,
     batch: Batch,

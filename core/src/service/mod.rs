@@ -268,6 +268,7 @@ impl Service {
     }
 
     /// The messages that waited when the service was made, and up to which number they are done.
+    #[cfg_attr(not(feature = "net"), expect(dead_code, reason = "for the driver of a durable app"))]
     pub(crate) fn take_outbox(&self) -> (Vec<OutboxRow>, u64) {
         let mut waiting = self.waiting();
         (std::mem::take(&mut waiting.outbox), waiting.outbox_done)
@@ -283,6 +284,7 @@ impl Service {
     }
 
     /// Applies changes and has `done` called when they are on disk.
+    #[cfg_attr(not(feature = "net"), expect(dead_code, reason = "for the driver of a durable app"))]
     pub(crate) fn submit(&self, changes: Vec<Change>, done: Done) {
         self.store.submit(changes, done);
     }

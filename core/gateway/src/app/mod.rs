@@ -77,7 +77,7 @@ impl App {
     /// Opens the stream of `config` and starts to serve it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for settings that cannot work, [`ErrorKind::Store`] for a store that
+    /// [`ErrorKind::Config`](appxmpp::error::ErrorKind::Config) for settings that cannot work, [`ErrorKind::Store`](appxmpp::error::ErrorKind::Store) for a store that
     /// cannot be read.
     pub fn open(
         config: config::App,
