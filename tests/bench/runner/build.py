@@ -70,6 +70,22 @@ class Programs:
         return target / "release"
 
     @cached_property
+    def capi(self) -> Path:
+        """libappxmpp, and its programs in C."""
+        target = self.out / "ours"
+        shell(
+            ["cargo", "build", "--release", "--locked", "-p", "appxmpp-capi", "--target-dir", target],
+            what="libappxmpp",
+        )
+        library = self.out / "libappxmpp"
+        shell([ROOT / "capi" / "install.sh"], what="libappxmpp", env={
+            "BUILT": str(target / "release"), "PREFIX": str(library), "LIBDIR": "", "DESTDIR": "",
+        })  # fmt: skip
+        arguments = [f"OUT={self.out / 'bin'}", f"APPXMPP={library}"]
+        shell(["make", "-s", "-C", BENCH / "c", *arguments, "appxmpp"], what="the libappxmpp programs")
+        return self.out / "bin"
+
+    @cached_property
     def gateway(self) -> Path:
         """The daemon, as it is shipped."""
         target = self.out / "ours"

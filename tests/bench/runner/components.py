@@ -1,4 +1,4 @@
-"""Sections about component streams: sending, echoing, and the C and Go libraries."""
+"""Sections about component streams: sending, echoing, and the C library."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ONE, MANY = "xmpp.send_message (Python)", "xmpp.send_message, 1,000 recipients (
 CONNECTION, APP = "appxmpp Connection (Rust)", "appxmpp App (Rust)"
 TOKIO, TOKIO_BATCHED, SLIXMPP = "tokio-xmpp", "tokio-xmpp, batched", "slixmpp"
 RAW_WRITER, RAW_WRITER_MANY = "raw writer", "raw writer, 1,000 recipients"
+C_ECHO, C_ONE, C_MANY = "libappxmpp (C)", "appxmpp_send_message (C)", "appxmpp_send_message, 1,000 recipients (C)"
 RAW_ECHO, STROPHE = "raw bytes", "libstrophe"
 
 
@@ -149,9 +150,62 @@ def echo(options: Options, programs: Programs, report: Report) -> None:
 
 
 def libraries(options: Options, programs: Programs, report: Report) -> None:
-    """libappxmpp from C and Go beside libstrophe."""
-    del options, programs
-    report.note("libraries: there is nothing to measure yet")
+    """libappxmpp from C beside libstrophe."""
+    drive = programs.c / "drive"
+
+    def echoes() -> list[Subject]:
+        return [Subject(C_ECHO, [programs.capi / "appxmpp_echo"], 100_000)]
+
+    def strophe() -> list[Subject]:
+        return [Subject(STROPHE, [programs.strophe / "strophe_echo"], 100_000)]
+
+    def raw() -> list[Subject]:
+        program, many = [drive, "connect", "write"], {"BENCH_RECIPIENTS": 1000}
+        return [Subject(RAW_WRITER, program, 300_000), Subject(RAW_WRITER_MANY, program, 300_000, many)]
+
+    def senders() -> list[Subject]:
+        program = programs.capi / "appxmpp_send"
+        return [
+            Subject(C_ONE, [program], 200_000),
+            Subject(C_MANY, [program], 200_000, {"BENCH_RECIPIENTS": 1000}),
+        ]
+
+    echoing, sending = gather(report, [echoes, strophe]), gather(report, [raw, senders])
+    with Prosody(COMPONENTS) as prosody:
+        servers = {"null": None, "prosody": prosody}
+        compare(
+            options,
+            report,
+            "libraries: echo",
+            echoing,
+            servers,
+            lambda subject, server, count: measure.echo(drive, subject, server, count=count, window=256),
+        )
+        compare(
+            options,
+            report,
+            "libraries: send",
+            sending,
+            servers,
+            lambda subject, server, count: measure.send(drive, subject, server, count=count),
+        )
+    for where in ("null", "prosody"):
+        echo_section, send_section = f"libraries: echo {where}", f"libraries: send {where}"
+        report.target(
+            echo_section,
+            f"round trips of {C_ECHO}, against libstrophe's",
+            "≥ 1",
+            report.ratio(echo_section, C_ECHO, STROPHE, "per_second"),
+        )
+        report.target(
+            echo_section,
+            f"CPU per round trip of {C_ECHO}, against libstrophe's",
+            "≤ 1",
+            report.ratio(echo_section, C_ECHO, STROPHE, "cpu_us"),
+        )
+        for subject in (C_ONE, C_MANY):
+            cpu = report.median(send_section, subject, "cpu_us")
+            report.target(send_section, f"CPU per message of {subject}", "≤ 2 µs", cpu)
 
 
 __all__ = ["ROOT", "echo", "libraries", "send"]
