@@ -55,6 +55,11 @@ impl Bell {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an interrupt awaits the next wait.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.state().unnoticed
+    }
+
     /// Begins a wait; an interrupt that nobody has noticed ends it at once.
     pub(crate) fn begin(&self) -> Result<Waiting<'_>, Failure> {
         let mut state = self.state();

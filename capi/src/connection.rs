@@ -5,7 +5,7 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use engine::net::{App, Claimed, block_on, runtime};
@@ -96,6 +96,14 @@ impl Live {
 
     /// The next delivery; `None` if `timeout_ms` was too short.
     pub(crate) fn next(&self, timeout_ms: u64) -> Result<Option<Claimed>, Failure> {
+        // The usual case while much comes in: one is there. Nothing needs to be woken then.
+        if !self.watch.is_started() && !self.bell.is_interrupted() {
+            let claim = pin!(self.app.next_batch(1));
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(claimed) = claim.poll(&mut context) {
+                return Ok(claimed?.into_iter().next());
+            }
+        }
         let mut claim = pin!(self.app.next_batch(1));
         let next = std::future::poll_fn(|context: &mut Context<'_>| {
             if let Some(taken) = self.watch.take(&self.app, &self.bell) {

@@ -18,27 +18,52 @@ use crate::stanza::appxmpp_stanza;
 #[allow(non_camel_case_types)]
 pub struct appxmpp_event {
     claimed: Claimed,
-    path: Kept,
-    service: Kept,
-    sender: Kept,
-    fields: Vec<(Kept, Kept)>,
+    /// What was asked for so far: a program looks at few of the fields.
+    path: OnceLock<Kept>,
+    service: OnceLock<Kept>,
+    sender: OnceLock<Kept>,
+    values: Box<[OnceLock<Kept>]>,
+    names: OnceLock<Box<[Kept]>>,
     stanza: OnceLock<Option<appxmpp_stanza>>,
 }
 
 impl appxmpp_event {
     fn new(claimed: Claimed) -> Self {
-        let fields = &claimed.fields;
         Self {
-            path: Kept::new(claimed.path),
-            service: Kept::new(claimed.service.as_str()),
-            sender: Kept::new(&claimed.sender),
-            fields: fields
-                .iter()
-                .map(|(name, value)| (Kept::new(name), Kept::new(value)))
-                .collect(),
+            path: OnceLock::new(),
+            service: OnceLock::new(),
+            sender: OnceLock::new(),
+            values: claimed.fields.iter().map(|_| OnceLock::new()).collect(),
+            names: OnceLock::new(),
             stanza: OnceLock::new(),
             claimed,
         }
+    }
+
+    fn path(&self) -> &Kept {
+        self.path.get_or_init(|| Kept::new(self.claimed.path))
+    }
+
+    fn service(&self) -> &Kept {
+        self.service.get_or_init(|| Kept::new(self.claimed.service.as_str()))
+    }
+
+    fn sender(&self) -> &Kept {
+        self.sender.get_or_init(|| Kept::new(&self.claimed.sender))
+    }
+
+    fn name(&self, index: usize) -> Option<&Kept> {
+        let all = || self.claimed.fields.iter().map(|(name, _)| Kept::new(name)).collect();
+        self.names.get_or_init(all).get(index)
+    }
+
+    fn value(&self, index: usize) -> Option<&Kept> {
+        let (_, value) = self.claimed.fields.get(index)?;
+        Some(self.values.get(index)?.get_or_init(|| Kept::new(value)))
+    }
+
+    fn named(&self, name: &str) -> Option<&Kept> {
+        self.value(self.claimed.fields.iter().position(|(known, _)| *known == name)?)
     }
 
     fn stanza(&self) -> Option<&appxmpp_stanza> {
@@ -87,7 +112,10 @@ unsafe fn part(
     field: impl Fn(&appxmpp_event) -> Option<&Kept>,
 ) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.and_then(field).map_or(appxmpp_str::EMPTY, Kept::lend)
+    let event = unsafe { event.as_ref() };
+    ffi::guarded(appxmpp_str::EMPTY, || {
+        event.and_then(field).map_or(appxmpp_str::EMPTY, Kept::lend)
+    })
 }
 
 /// A number that no other event of the connection has; 0 if `event` is NULL.
@@ -108,7 +136,7 @@ pub unsafe extern "C" fn appxmpp_event_id(event: *const appxmpp_event) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_path(event: *const appxmpp_event) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.path)) }
+    unsafe { part(event, |event| Some(event.path())) }
 }
 
 /// Which of App Engine's `inbound_services` it belongs to: `xmpp_message`, `xmpp_presence`,
@@ -119,7 +147,7 @@ pub unsafe extern "C" fn appxmpp_event_path(event: *const appxmpp_event) -> appx
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_service(event: *const appxmpp_event) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.service)) }
+    unsafe { part(event, |event| Some(event.service())) }
 }
 
 /// The sender's bare address; events with the same one come in order. Lives as long as `event`.
@@ -129,7 +157,7 @@ pub unsafe extern "C" fn appxmpp_event_service(event: *const appxmpp_event) -> a
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_sender(event: *const appxmpp_event) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.sender)) }
+    unsafe { part(event, |event| Some(event.sender())) }
 }
 
 /// The value of the form's field `name`: `from`, `to`, `body`, `stanza`, …; empty if there is none.
@@ -147,10 +175,8 @@ pub unsafe extern "C" fn appxmpp_event_field(
     let Ok(name) = (unsafe { ffi::text(name, name_len, "name") }) else {
         return appxmpp_str::EMPTY;
     };
-    let named =
-        |event: &appxmpp_event| event.fields.iter().position(|(known, _)| known.as_str() == name);
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.fields[named(event)?].1)) }
+    unsafe { part(event, |event| event.named(name)) }
 }
 
 /// How many fields the form has; 0 if `event` is NULL.
@@ -160,7 +186,7 @@ pub unsafe extern "C" fn appxmpp_event_field(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_field_count(event: *const appxmpp_event) -> usize {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.map_or(0, |event| event.fields.len())
+    unsafe { event.as_ref() }.map_or(0, |event| event.claimed.fields.len())
 }
 
 /// The name of the form's field number `index`, in App Engine's order; empty from
@@ -174,7 +200,7 @@ pub unsafe extern "C" fn appxmpp_event_field_name(
     index: usize,
 ) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.fields.get(index)?.0)) }
+    unsafe { part(event, |event| event.name(index)) }
 }
 
 /// The value of the form's field number `index`; empty from `appxmpp_event_field_count` on. Lives as
@@ -188,7 +214,7 @@ pub unsafe extern "C" fn appxmpp_event_field_value(
     index: usize,
 ) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| Some(&event.fields.get(index)?.1)) }
+    unsafe { part(event, |event| event.value(index)) }
 }
 
 /// The stanza itself; NULL if `event` is NULL. Lives as long as `event`.

@@ -66,13 +66,17 @@ impl Watch {
         }
     }
 
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
     /// The next delivery, if this looks out for them; otherwise `None`.
     pub(crate) fn take(
         &self,
         app: &App,
         bell: &Arc<Bell>,
     ) -> Option<Poll<engine::Result<Option<Claimed>>>> {
-        if !self.started.load(Ordering::Acquire) {
+        if !self.is_started() {
             return None;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
