@@ -82,6 +82,13 @@ test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabbe
 test-go: rust ## the Go package, by the race detector too; its examples are run by test-servers
 	tests/go/run
 
+.PHONY: wheel-py27
+wheel-py27: rust ## the wheel for Python 2.7, 3.6 to 3.9 and PyPy (ctypes and libappxmpp), in dist/
+	$(CARGO) build --release --quiet --package appxmpp-capi
+	@mkdir -p build/py27
+	strip --strip-unneeded -o build/py27/libappxmpp.so target/release/libappxmpp.so
+	$(PYTHON) python/build_ctypes_wheel.py build/py27/libappxmpp.so dist
+
 .PHONY: fuzz
 fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (needs a nightly Rust)
 	@rustup toolchain list 2>/dev/null | grep -q ^nightly || { echo 'make fuzz: needs a nightly toolchain: rustup toolchain install nightly'; exit 1; }

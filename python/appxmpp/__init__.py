@@ -19,4 +19,4 @@ def __getattr__(name):
     # Asked for from Python 3.7 on (PEP 562); before that, `from appxmpp import middleware` does it.
     if name == "middleware":
         return importlib.import_module("appxmpp.middleware")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))

@@ -2,7 +2,10 @@
 
 import sys
 
-from appxmpp.cli import main
+if sys.version_info >= (3, 10):
+    from appxmpp.cli import main
+else:
+    from appxmpp._ctypes_run import main
 
 if __name__ == "__main__":
     sys.exit(main())

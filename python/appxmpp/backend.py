@@ -79,11 +79,7 @@ class Embedded(Backend):
         try:
             from appxmpp import _native
         except ImportError as error:
-            raise ConfigError(
-                "APPXMPP_BACKEND asks for a connection, but the native module cannot be "
-                "loaded (%s); install a wheel of appxmpp made for this Python, or set "
-                "APPXMPP_BACKEND=stub:" % error
-            )
+            _native = _over_ctypes(error)
         app = _native.App(
             address,
             secret=secret(environ),
@@ -123,6 +119,18 @@ class Embedded(Backend):
 
     def close(self, timeout=5.0):
         self.app.close(timeout)
+
+
+def _over_ctypes(native_error):
+    try:
+        from appxmpp import _ctypes
+    except ImportError as error:
+        raise ConfigError(
+            "APPXMPP_BACKEND asks for a connection, but neither the native module (%s) nor "
+            "libappxmpp (%s) can be loaded; install a wheel of appxmpp made for this Python, or "
+            "set APPXMPP_BACKEND=stub:" % (native_error, error)
+        )
+    return _ctypes
 
 
 def from_environment(environ=None):
