@@ -65,8 +65,8 @@ fn only_what_another_attempt_can_help_is_tried_again() {
 #[test]
 fn pauses_double_up_to_the_longest_until_the_deadline() {
     let mut inbox = inbox();
-    inbox.push(0 * S, delivery(1, "a@b")).unwrap();
-    let (mut now, mut pauses) = (0 * S, Vec::new());
+    inbox.push(Duration::ZERO, delivery(1, "a@b")).unwrap();
+    let (mut now, mut pauses) = (Duration::ZERO, Vec::new());
     let end = loop {
         match attempt(&mut inbox, now, Attempt::Unanswered).unwrap() {
             (1, Verdict::RetryAt(at)) => {
@@ -212,11 +212,11 @@ proptest! {
     ) {
         let mut inbox = inbox();
         for (id, sender) in (0..).zip(&senders) {
-            inbox.push(0 * S, delivery(id, &format!("{sender}@b"))).unwrap();
+            inbox.push(Duration::ZERO, delivery(id, &format!("{sender}@b"))).unwrap();
         }
         let mut ended: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         let mut under_way = Vec::new();
-        let mut now = 0 * S;
+        let mut now = Duration::ZERO;
         let all = [200, 500, 502, 503, 504, 404];
         for (outcome, seconds) in outcomes.into_iter().chain(std::iter::repeat_n((0, 60), 2000)) {
             now += seconds * S;
