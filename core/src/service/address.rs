@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::jid::Jid;
+use crate::jid::{Jid, WireJid};
 
 const APPSPOT: &str = "appspot.com";
 const APPSPOTCHAT: &str = "appspotchat.com";
@@ -15,6 +15,17 @@ const LATEST: &str = ".latest.";
 /// The resourcepart that App Engine gave to a sender without one.
 pub const DEFAULT_RESOURCE: &str = "bot";
 
+/// In which form the app gets to see its own addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Presentation {
+    /// As they are: `anything@DOMAIN`.
+    #[default]
+    Domain,
+    /// As on App Engine: `APP_ID@appspot.com` and `anything@APP_ID.appspotchat.com`, for apps that
+    /// look at them.
+    AppEngine,
+}
+
 /// The addresses of one app, and how App Engine's forms of them map onto its domain.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -22,6 +33,9 @@ pub struct Addresses {
     domain: String,
     chat_domain: String,
     versions: Vec<String>,
+    /// The version that this is, and the domain of the default one, unless this is that.
+    version: Option<(String, String)>,
+    presentation: Presentation,
     default_sender: Jid,
 }
 
@@ -54,7 +68,36 @@ impl Addresses {
         };
         let app_id = default_sender.localpart().unwrap_or_default().to_owned();
         let chat_domain = format!("{app_id}.{APPSPOTCHAT}");
-        Ok(Self { app_id, domain, chat_domain, versions: Vec::new(), default_sender })
+        Ok(Self {
+            app_id,
+            domain,
+            chat_domain,
+            versions: Vec::new(),
+            version: None,
+            presentation: Presentation::default(),
+            default_sender,
+        })
+    }
+
+    /// The addresses of one version that is not the default one: it has a component of its own, at
+    /// `VERSION.latest.DOMAIN`, and what it sends from an address of the default version goes out from
+    /// the same name at its own domain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] as in [`Addresses::new`], or if `version` is not one label of a domain name.
+    pub fn of_version(app_id: &str, domain: &str, version: &str) -> Result<Self> {
+        let base = Self::new(app_id, domain)?;
+        let label = base.version_label(version)?;
+        let mut addresses = Self::new(app_id, &format!("{label}{LATEST}{}", base.domain))?;
+        addresses.version = Some((label, base.domain));
+        Ok(addresses)
+    }
+
+    /// The same addresses, shown to the app in this form.
+    #[must_use]
+    pub fn with_presentation(mut self, presentation: Presentation) -> Self {
+        self.presentation = presentation;
+        self
     }
 
     /// The same app, which also serves `anything@VERSION.latest.DOMAIN` for each of `versions`.
@@ -66,24 +109,25 @@ impl Addresses {
         versions: impl IntoIterator<Item = V>,
     ) -> Result<Self> {
         for version in versions {
-            let version = version.as_ref();
-            let domain = Jid::parse(&format!("{version}{LATEST}{}", self.domain));
-            let label = domain.as_ref().ok().and_then(|jid| jid.domainpart().split('.').next());
-            match label {
-                Some(label) if !version.contains(['.', '@', '/']) => {
-                    self.versions.push(label.to_owned());
-                }
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Config,
-                        format!(
-                            "the version {version:?} cannot be part of a domain name; use letters, digits and hyphens"
-                        ),
-                    ));
-                }
-            }
+            let label = self.version_label(version.as_ref())?;
+            self.versions.push(label);
         }
         Ok(self)
+    }
+
+    /// A version as it stands in a domain name.
+    fn version_label(&self, version: &str) -> Result<String> {
+        let domain = Jid::parse(&format!("{version}{LATEST}{}", self.domain));
+        let label = domain.as_ref().ok().and_then(|jid| jid.domainpart().split('.').next());
+        match label {
+            Some(label) if !version.contains(['.', '@', '/']) => Ok(label.to_owned()),
+            _ => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the version {version:?} cannot be part of a domain name; use letters, digits and hyphens"
+                ),
+            )),
+        }
     }
 
     /// The application id, without partition and domain, as it stands in addresses.
@@ -123,7 +167,10 @@ impl Addresses {
         if from == self.default_sender.as_str() {
             return Ok(Cow::Borrowed(&self.default_sender));
         }
-        let jid = self.resolve(Jid::parse(from)?)?;
+        let mut jid = self.resolve(Jid::parse(from)?)?;
+        if self.version.as_ref().is_some_and(|(_, default)| default == jid.domainpart()) {
+            jid = jid.with_domain(&self.domain)?;
+        }
         if !self.is_own_domain(jid.domainpart()) {
             return Err(Error::new(
                 ErrorKind::InvalidSender,
@@ -148,6 +195,37 @@ impl Addresses {
         self.resolve(Jid::parse(to)?)
     }
 
+    /// An address as the app gets to see it: its own in the form that was chosen, any other as it was
+    /// written. [`Addresses::sender`] and [`Addresses::recipient`] take either form.
+    pub fn present<'j>(&self, jid: &'j WireJid) -> Cow<'j, str> {
+        let domain = jid.domainpart();
+        if self.presentation == Presentation::Domain || !self.is_own_domain(domain) {
+            return jid.as_str().into();
+        }
+        let version = match &self.version {
+            Some((version, _)) => Some(version.as_str()),
+            None => {
+                domain.strip_suffix(self.domain.as_str()).and_then(|rest| rest.strip_suffix(LATEST))
+            }
+        };
+        let local = jid.localpart();
+        let mut out = local.map(|local| format!("{local}@")).unwrap_or_default();
+        match version {
+            None if local == Some(&self.app_id) => out.push_str(APPSPOT),
+            None => out.push_str(&self.chat_domain),
+            Some(version) => {
+                out.push_str(version);
+                out.push_str(LATEST);
+                out.push_str(&self.chat_domain);
+            }
+        }
+        if let Some(resource) = jid.resourcepart() {
+            out.push('/');
+            out.push_str(resource);
+        }
+        out.into()
+    }
+
     fn serves_version(&self, version: &str) -> bool {
         self.versions.iter().any(|served| served == version)
     }
@@ -163,18 +241,22 @@ impl Addresses {
     /// connection of its own is served by the default one.
     fn domain_of_alias(&self, jid: &Jid) -> Option<Cow<'_, str>> {
         let domain = jid.domainpart();
+        let default = self.version.as_ref().map_or(&self.domain, |(_, default)| default);
         if domain == APPSPOT {
-            return (jid.localpart() == Some(&self.app_id)).then_some((&self.domain).into());
+            return (jid.localpart() == Some(&self.app_id)).then_some(default.into());
         }
         let rest = domain.strip_suffix(self.chat_domain.as_str())?;
         if rest.is_empty() {
-            return Some((&self.domain).into());
+            return Some(default.into());
         }
         let version = rest.strip_suffix(LATEST)?;
+        if self.version.as_ref().is_some_and(|(own, _)| own == version) {
+            return Some((&self.domain).into());
+        }
         if self.serves_version(version) {
             return Some(format!("{version}{LATEST}{}", self.domain).into());
         }
-        (!version.is_empty()).then_some((&self.domain).into())
+        (!version.is_empty()).then_some(default.into())
     }
 }
 
@@ -273,6 +355,57 @@ mod tests {
         assert_eq!(to("x@shop.appspotchat.com/r"), "x@bot.example.com/r");
         assert_eq!(to("other@appspot.com"), "other@appspot.com");
         assert_eq!(to("User@Example.com/R"), "user@example.com/R");
+    }
+
+    #[test]
+    fn a_version_sends_from_its_own_domain_whatever_name_it_uses() {
+        let beta = Addresses::of_version("s~shop", "bot.example.com", "Beta").unwrap();
+        assert_eq!(beta.domain(), "beta.latest.bot.example.com");
+        let of = |from| beta.sender(Some(from)).map(|jid| jid.as_str().to_owned()).unwrap();
+        assert_eq!(beta.sender(None).unwrap().as_str(), "shop@beta.latest.bot.example.com/bot");
+        for from in ["shop@appspot.com", "shop@bot.example.com", "shop@shop.appspotchat.com"] {
+            assert_eq!(of(from), "shop@beta.latest.bot.example.com/bot", "{from}");
+        }
+        assert_eq!(of("a@beta.latest.shop.appspotchat.com/x"), "a@beta.latest.bot.example.com/x");
+        assert_eq!(of("a@beta.latest.bot.example.com/x"), "a@beta.latest.bot.example.com/x");
+        let foreign = beta.sender(Some("a@other.example")).unwrap_err();
+        assert_eq!(foreign.kind(), ErrorKind::InvalidSender);
+        // It can write to the default version, and only its own domain is its own.
+        let to = beta.recipient("news@shop.appspotchat.com").unwrap();
+        assert_eq!(to.as_str(), "news@bot.example.com");
+        assert!(beta.is_own_domain("beta.latest.bot.example.com"));
+        assert!(!beta.is_own_domain("bot.example.com"));
+        for version in ["", "a.b", "a b", "a@b", "a/b"] {
+            let error = Addresses::of_version("shop", "bot.example.com", version);
+            assert_eq!(error.expect_err(version).kind(), ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn addresses_are_shown_in_app_engines_form_and_come_back() {
+        let shop = shop().with_versions(["beta"]).unwrap();
+        let beta = Addresses::of_version("shop", "bot.example.com", "beta").unwrap();
+        for (addresses, own, shown) in [
+            (&shop, "shop@bot.example.com/bot", "shop@appspot.com/bot"),
+            (&shop, "shop@bot.example.com", "shop@appspot.com"),
+            (&shop, "news@bot.example.com/a@b/c", "news@shop.appspotchat.com/a@b/c"),
+            (&shop, "bot.example.com/x", "shop.appspotchat.com/x"),
+            (&shop, "a@beta.latest.bot.example.com", "a@beta.latest.shop.appspotchat.com"),
+            (&beta, "a@beta.latest.bot.example.com/x", "a@beta.latest.shop.appspotchat.com/x"),
+            (&beta, "shop@beta.latest.bot.example.com", "shop@beta.latest.shop.appspotchat.com"),
+        ] {
+            let wire = WireJid::new(own);
+            assert_eq!(addresses.present(&wire), own, "as it is unless asked for");
+            let addresses = addresses.clone().with_presentation(Presentation::AppEngine);
+            assert_eq!(addresses.present(&wire), shown);
+            assert_eq!(addresses.recipient(shown).unwrap().as_str(), own);
+            let sender = addresses.sender(Some(shown)).unwrap().into_owned();
+            assert_eq!(sender.as_str().trim_end_matches("/bot"), own.trim_end_matches("/bot"));
+        }
+        let addresses = shop.with_presentation(Presentation::AppEngine);
+        for other in ["User@Example.com/R", "a@old.latest.bot.example.com", "not an address"] {
+            assert_eq!(addresses.present(&WireJid::new(other)), other);
+        }
     }
 
     #[test]

@@ -311,9 +311,11 @@ fn deliver(
         return Routed::Drop(DropReason::Disabled(service));
     }
     let mut fields = Vec::with_capacity(5);
-    let as_written = |jid: Option<&crate::WireJid>| jid.map_or("", |jid| jid.as_str()).to_owned();
-    fields.push(("from", as_written(stanza.from())));
-    fields.push(("to", as_written(stanza.to())));
+    let shown = |jid: Option<&crate::WireJid>| {
+        jid.map(|jid| rules.addresses.present(jid).into_owned()).unwrap_or_default()
+    };
+    fields.push(("from", shown(stanza.from())));
+    fields.push(("to", shown(stanza.to())));
     fields.extend(between);
     fields.push(("stanza", present(stanza, rules.form)));
     Routed::Deliver { path, fields, service }

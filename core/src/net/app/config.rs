@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use crate::auth::Secret;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::backend::Backend;
 use crate::net::config::ConnectionConfig;
-use crate::service::address::app_id_of_domain;
+use crate::service::address::{Addresses, app_id_of_domain};
 use crate::service::{InboundServices, LaneLimits, OutboxLimits, ServiceConfig};
 use crate::store::{MemoryStore, Store};
 
@@ -33,7 +33,7 @@ impl AppConfig {
     /// The usual settings for the app `app_id` behind a connection, its state kept in memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `app_id` cannot be part of an address.
+    /// [`ErrorKind::Config`] if `app_id` cannot be part of an address.
     pub fn new(app_id: &str, connection: ConnectionConfig) -> Result<Self> {
         Ok(Self {
             service: ServiceConfig::new(app_id, &connection.domain)?,
@@ -46,11 +46,31 @@ impl AppConfig {
         })
     }
 
+    /// The usual settings for the version `version` of the app `app_id`, which is not the default one:
+    /// the connection is that of the component `VERSION.latest.DOMAIN`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the connection's domain is no such name.
+    pub fn for_version(app_id: &str, version: &str, connection: ConnectionConfig) -> Result<Self> {
+        let prefix = format!("{version}.latest.").to_ascii_lowercase();
+        let Some(domain) = connection.domain.strip_prefix(&prefix) else {
+            let text = format!(
+                "the component of the version {version:?} must be called {version}.latest.DOMAIN, not {}",
+                connection.domain
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        let addresses = Addresses::of_version(app_id, domain, version)?;
+        let mut config = Self::new(app_id, connection)?;
+        config.service.addresses = addresses;
+        Ok(config)
+    }
+
     /// The usual settings for a backend. Without `app_id` the app is called as the domain's first
     /// label.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`AppConfig::new`] and
+    /// [`ErrorKind::Config`] as in [`AppConfig::new`] and
     /// [`ConnectionConfig::for_backend`].
     pub fn for_backend(
         backend: &Backend,
@@ -70,4 +90,31 @@ impl AppConfig {
 pub(super) struct Own {
     pub(super) lanes: LaneLimits,
     pub(super) room_timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(domain: &str) -> ConnectionConfig {
+        let backend = Backend::parse(&format!("component://{domain}:s@127.0.0.1")).unwrap();
+        ConnectionConfig::for_backend(&backend, None).unwrap()
+    }
+
+    #[test]
+    fn a_version_has_the_component_that_is_called_after_it() {
+        let of = |domain, version| AppConfig::for_version("shop", version, connection(domain));
+        let beta = of("beta.latest.bot.example", "Beta").unwrap();
+        let addresses = &beta.service.addresses;
+        assert_eq!(
+            addresses.sender(Some("a@bot.example")).unwrap().domainpart(),
+            addresses.domain()
+        );
+        assert_eq!(addresses.domain(), beta.connection.domain);
+        for domain in ["bot.example", "old.latest.bot.example"] {
+            let Err(error) = of(domain, "beta") else { panic!("{domain} was taken") };
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(domain) && error.to_string().contains("beta"));
+        }
+    }
 }

@@ -310,3 +310,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_app_may_see_its_addresses_as_app_engine_gave_them() {
+    let mut config = config();
+    config.addresses =
+        config.addresses.with_presentation(crate::service::address::Presentation::AppEngine);
+    let service = Service::new(config, Box::new(MemoryStore::new())).unwrap();
+    let xml =
+        "<message from='romeo@example.net/x' to='news@bot.example.com/y'><body>hi</body></message>";
+    let delivery = service.handle_stanza(Duration::ZERO, stanza(xml)).delivery.unwrap();
+    assert_eq!(delivery.field("from"), Some("romeo@example.net/x"));
+    assert_eq!(delivery.field("to"), Some("news@shop.appspotchat.com/y"));
+    // The reply goes out from the address that was written to.
+    let jids = ["romeo@example.net/x"];
+    let from = delivery.field("to");
+    let call = MessageCall { jids: &jids, body: "ho", from, type_: "chat", raw_xml: false };
+    let reply = service.send_message(&call).unwrap().stanzas.remove(0).to_bytes();
+    let reply = String::from_utf8(reply.to_vec()).unwrap();
+    assert!(reply.contains("from=\"news@bot.example.com/y\""), "{reply}");
+}
