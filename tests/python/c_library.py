@@ -40,8 +40,13 @@ def library(*features: str) -> Path:
     if features:
         command += ["--features", ",".join(features)]
     messages = map(json.loads, run(*command, cwd=ROOT).stdout.splitlines())
-    built = next(m for m in messages if m.get("target", {}).get("name") == "appxmpp" and m["reason"] == "compiler-artifact"
-                 and "cdylib" in m["target"]["kind"])
+    built = next(
+        m
+        for m in messages
+        if m.get("target", {}).get("name") == "appxmpp"
+        and m["reason"] == "compiler-artifact"
+        and "cdylib" in m["target"]["kind"]
+    )
     folder = BUILD / "-".join(("lib", *features))
     folder.mkdir(parents=True, exist_ok=True)
     for file in map(Path, built["filenames"]):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-
 from c_library import BUILD, EXAMPLES, INCLUDE, WARNINGS, environment, library, run
 from c_peer import Peer
 from fake_server import ACCEPT
+
 from support.server import Server
 from support.user import User
 
@@ -83,7 +83,8 @@ def test_iq_ping() -> None:
     with Peer() as peer:
         program = example("iq_ping")
         assert re.fullmatch(
-            r"peer answered with a result in \d+\.\d\d ms\n", run(program, "peer", env=environment(peer.backend())).stdout
+            r"peer answered with a result in \d+\.\d\d ms\n",
+            run(program, "peer", env=environment(peer.backend())).stdout,
         )
         done = run(program, "error@peer", env=environment(peer.backend()))
         assert done.stdout.startswith("error@peer answered with an error in ")

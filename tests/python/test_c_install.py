@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from c_library import BUILD, ROOT, TESTS, environment, library, run, version
 from c_peer import Peer
 
@@ -28,10 +26,10 @@ def install(destdir: Path, prefix: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     install(Path("/"), str(folder))
-    yield folder
+    return folder
 
 
 def test_everything_is_there_and_goes_away(tmp_path: Path) -> None:
@@ -76,8 +74,9 @@ def test_pkg_config(installed: Path, tmp_path: Path) -> None:
 
 def test_the_static_library_and_what_it_needs(installed: Path, tmp_path: Path) -> None:
     words = flags(installed, "--static", "--libs")
-    said = run("cargo", "rustc", "-q", "-p", "appxmpp-capi", "--lib", "--crate-type", "staticlib", "--", "--print",
-               "native-static-libs", cwd=ROOT, env={**environment(""), "CARGO_TARGET_DIR": str(BUILD / "static")}).stderr  # fmt: skip
+    env = {**environment(""), "CARGO_TARGET_DIR": str(BUILD / "static")}
+    asked = ("--lib", "--crate-type", "staticlib", "--", "--print", "native-static-libs")
+    said = run("cargo", "rustc", "-q", "-p", "appxmpp-capi", *asked, cwd=ROOT, env=env).stderr
     needed = re.search(r"native-static-libs: (.*)", said)
     assert needed, said
     assert [word for word in words if not word.startswith("-L") and word != "-lappxmpp"] == needed[1].split()
@@ -120,7 +119,8 @@ def test_cmake_refuses_another_interface(installed: Path, tmp_path: Path) -> Non
 
 def test_the_manual_is_what_the_header_says() -> None:
     spec = importlib.util.spec_from_file_location("generate", CAPI / "man" / "generate.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     pages = generate.pages()

@@ -7,14 +7,18 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-
-import c_library
 from c_library import BUILD, C99, INCLUDE, ROOT, TESTS, WARNINGS, environment, library, program, run
 from c_peer import Peer
 
 VALGRIND = ("valgrind", "--quiet", "--error-exitcode=99")
-MEMCHECK = (*VALGRIND, "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
-            "--errors-for-leak-kinds=definite,indirect,possible", f"--suppressions={TESTS / 'memcheck.supp'}")  # fmt: skip
+LEAKS = "definite,indirect,possible"
+MEMCHECK = (
+    *VALGRIND,
+    "--leak-check=full",
+    f"--show-leak-kinds={LEAKS}",
+    f"--errors-for-leak-kinds={LEAKS}",
+    f"--suppressions={TESTS / 'memcheck.supp'}",
+)
 HELGRIND = (*VALGRIND, "--tool=helgrind", f"--suppressions={TESTS / 'helgrind.supp'}")
 
 
