@@ -278,6 +278,9 @@ impl World {
                 if let Some((position, _)) = self.wire[..self.read].last() {
                     let up_to = outbox.acked(*position);
                     self.forget(up_to);
+                    // What is known to be read is not in flight, and must not come again.
+                    self.wire.drain(..self.read);
+                    self.read = 0;
                 }
             }
             Step::Cut => {
