@@ -28,6 +28,11 @@ func connected(t testing.TB, handlers *Handlers) (*Client, *peer.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return connectedTo(t, server, handlers), server
+}
+
+func connectedTo(t testing.TB, server *peer.Server, handlers *Handlers) *Client {
+	t.Helper()
 	t.Cleanup(server.Close)
 	client, err := Connect(within5(t), "component://"+domain+"@"+server.Addr(),
 		Options{Secret: "secret", AppID: "shop", Handlers: handlers})
@@ -35,7 +40,7 @@ func connected(t testing.TB, handlers *Handlers) (*Client, *peer.Server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return client, server
+	return client
 }
 
 func within5(t testing.TB) context.Context {
@@ -255,6 +260,26 @@ func TestContextsCancel(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
+}
+
+func TestASendThatBlocksEndsWithItsContext(t *testing.T) {
+	server, err := peer.ListenBuffered("secret", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	client := connectedTo(t, server, &Handlers{})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	message := &Message{To: []string{"user@example.com"}, Body: strings.Repeat("x", 90_000)}
+	// The server does not read: sooner or later nothing more fits into the sockets.
+	for err == nil {
+		err = client.Send(ctx, message)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	server.Close()
 }
 
 func TestSettingsThatCannotWork(t *testing.T) {

@@ -44,11 +44,16 @@ type Server struct {
 
 // Listen starts a server on a port of its own.
 func Listen(secret string) (*Server, error) {
+	return ListenBuffered(secret, 4096)
+}
+
+// ListenBuffered is Listen; the server reads no more while more than room stanzas wait in Stanzas.
+func ListenBuffered(secret string, room int) (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{Stanzas: make(chan Stanza, 4096), Secret: secret, listener: listener}
+	server := &Server{Stanzas: make(chan Stanza, room), Secret: secret, listener: listener}
 	go server.accept()
 	return server, nil
 }
