@@ -146,7 +146,8 @@ func (n *native) enter() error {
 }
 
 func (n *native) sendMessage(ctx context.Context, m *Message) ([]int32, error) {
-	if ctx.Done() == nil {
+	// A handler's own context ends with the connection, and so does the call: nothing more to wait for.
+	if done := ctx.Done(); done == nil || done == n.base.Done() {
 		return n.send(m)
 	}
 	type outcome struct {
