@@ -284,8 +284,7 @@ impl Service {
     }
 
     /// Applies changes and has `done` called when they are on disk.
-    #[cfg_attr(not(feature = "net"), expect(dead_code, reason = "for the driver of a durable app"))]
-    pub(crate) fn submit(&self, changes: Vec<Change>, done: Done) {
+    pub fn submit(&self, changes: Vec<Change>, done: Done) {
         self.store.submit(changes, done);
     }
 
