@@ -53,8 +53,12 @@ class Gateway:
         self.port, self.metrics_port = folders.free_ports(2)
         self.config = self.folder / "appxmpp.toml"
         self.configure(apps, http, **top)
+        self.env = {**os.environ, **(env or {})}
+        self.start()
+
+    def start(self) -> None:
         argv = [binary(), "gateway", "--config", str(self.config)]
-        self.process = Process(argv, name="gateway", env={**os.environ, **env} if env else None)
+        self.process = Process(argv, name="gateway", env=self.env)
 
     def configure(self, apps: Sequence[Mapping[str, Any]], http: Mapping[str, Any] | None = None, **top: Any) -> None:
         """Writes the configuration, which a running gateway reads at SIGHUP."""

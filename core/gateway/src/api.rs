@@ -7,14 +7,20 @@
 //! | `/appxmpp/v1/presence` | `{"jid", "type", "show", "status", "from"}` | `{}` |
 //! | `/appxmpp/v1/invite` | `{"jid", "from"}` | `{}` |
 //! | `/appxmpp/v1/get_presence` | `{"jids": […], "from"}` | `{"presence": [{"available", "show", "valid"}]}` |
+//! | `/appxmpp/v1/dead_letters` | `{}` | `{"dead_letters": [{"id", "at", "reason", "path", "from"}]}` |
+//! | `/appxmpp/v1/replay_dead_letters` | `{"ids": […]}` | `{"done": […], "unknown": […]}` |
+//! | `/appxmpp/v1/purge_dead_letters` | `{"ids": […]}` | `{"done": […], "unknown": […]}` |
 //!
 //! What App Engine's service refuses is 422 with `{"error": {"code", "text"}}`, where `code` is its
 //! `XmppServiceError`. Credentials and the choice of the app are those of `/rest`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use appxmpp::ErrorKind;
 use appxmpp::service::{MessageCall, PresenceCall, ServiceError};
+use appxmpp::stanza::Stanza;
+use appxmpp::xml::{Limits, Scope};
+use appxmpp::{ErrorKind, ns};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -68,6 +74,12 @@ struct Invite {
 struct GetPresence {
     jids: Vec<String>,
     from: Option<String>,
+}
+
+/// Numbers of up to 64 bits, as text: JSON's are not that long everywhere.
+#[derive(Debug, Deserialize)]
+struct Letters {
+    ids: Vec<String>,
 }
 
 /// Why a call has no result.
@@ -128,6 +140,9 @@ async fn answer(
         "presence" => presence(app, &parse(&body)?).await,
         "invite" => invite(app, &parse(&body)?).await,
         "get_presence" => get_presence(app, &parse(&body)?),
+        "dead_letters" => dead_letters(app),
+        "replay_dead_letters" => settle(app, &parse(&body)?, App::replay),
+        "purge_dead_letters" => settle(app, &parse(&body)?, |app, id| app.purge(id).map(|()| true)),
         _ => Err(RestError::bare(StatusCode::NOT_FOUND).into()),
     }
 }
@@ -186,6 +201,37 @@ fn get_presence(app: &App, call: &GetPresence) -> Result<Value, Refused> {
         })
         .collect();
     Ok(json!({"presence": list}))
+}
+
+fn dead_letters(app: &App) -> Result<Value, Refused> {
+    let scope = Scope::stream(ns::COMPONENT);
+    let letters = app.dead_letters()?.into_iter().map(|letter| {
+        let stanza = Stanza::parse(letter.row.stanza, &scope, &Limits::default()).ok();
+        let from = stanza.as_ref().and_then(|stanza| stanza.from()).map(|from| from.as_str());
+        json!({
+            "id": letter.row.id.to_string(),
+            "at": letter.at.as_secs(),
+            "reason": letter.reason,
+            "path": letter.row.path,
+            "from": from,
+        })
+    });
+    Ok(json!({"dead_letters": letters.collect::<Vec<_>>()}))
+}
+
+fn settle(
+    app: &App,
+    call: &Letters,
+    act: impl Fn(&App, u64) -> appxmpp::Result<bool>,
+) -> Result<Value, Refused> {
+    let there: HashSet<u64> = app.dead_letters()?.iter().map(|letter| letter.row.id).collect();
+    let (mut done, mut unknown) = (Vec::new(), Vec::new());
+    for id in &call.ids {
+        let letter = id.parse().ok().filter(|id| there.contains(id));
+        let acted = letter.map(|letter| act(app, letter)).transpose()?;
+        if acted == Some(true) { done.push(id) } else { unknown.push(id) }
+    }
+    Ok(json!({"done": done, "unknown": unknown}))
 }
 
 fn service_error(error: &appxmpp::Error) -> Response<Body> {

@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
-use crate::{doctor, log, notify, reload, send, shutdown};
+use crate::{deadletters, doctor, log, notify, reload, send, shutdown};
 
 /// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
 #[derive(Debug, Parser)]
@@ -59,6 +59,18 @@ pub enum Command {
         #[arg(long, short, value_name = "TEXT")]
         body: String,
     },
+    /// See and settle what the app did not take; needs a gateway with a store that lasts.
+    Deadletters {
+        /// The configuration of the gateway.
+        #[arg(long, short, value_name = "FILE", global = true)]
+        config: Option<PathBuf>,
+        /// Which app's, by its id; needed where there are several.
+        #[arg(long, global = true)]
+        app: Option<String>,
+        /// What to do.
+        #[command(subcommand)]
+        action: DeadLetters,
+    },
     /// Print an example configuration with every key.
     Example,
     /// Write the manual pages, one for each command.
@@ -74,6 +86,29 @@ pub enum Command {
     },
 }
 
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// Print them, oldest first: id, time (Unix), reason, path, sender.
+    List,
+    /// Deliver them again.
+    Replay(Which),
+    /// Forget them.
+    Purge(Which),
+}
+
+/// Some dead letters, or all.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// Their ids.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All there are.
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// Does what the command line says.
 pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
@@ -82,6 +117,15 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor { config } => load(config.as_deref()).and_then(doctor::run),
         Command::Send { config, app, from, to, body } => load(config.as_deref())
             .and_then(|config| send::run(&config, app.as_deref(), from.as_deref(), &to, &body)),
+        Command::Deadletters { config, app, action } => {
+            let action = match action {
+                DeadLetters::List => deadletters::Action::List,
+                DeadLetters::Replay(which) => deadletters::Action::Replay(which.ids),
+                DeadLetters::Purge(which) => deadletters::Action::Purge(which.ids),
+            };
+            load(config.as_deref())
+                .and_then(|config| deadletters::run(&config, app.as_deref(), &action))
+        }
         Command::Example => {
             print!("{}", config::keys::example());
             Ok(())

@@ -87,7 +87,8 @@ impl Gateway {
         };
         let mut apps = Vec::with_capacity(config.apps.len());
         for app in config.apps {
-            apps.push(App::open(app, store(&config.store)?, Arc::clone(&metrics))?);
+            let keeps = matches!(config.store, config::Store::Sqlite(_));
+            apps.push(App::open(app, store(&config.store)?, keeps, Arc::clone(&metrics))?);
         }
         let gateway = Arc::new(Self { http: config.http, metrics, apps, settings });
         let addresses =

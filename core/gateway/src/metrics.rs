@@ -38,6 +38,8 @@ pub enum DeliveryOutcome {
     Rejected,
     /// 5xx.
     Error,
+    /// 429, 502, 503 or 504, in every attempt.
+    Unavailable,
     /// No connection.
     Unreachable,
     /// No answer in time.
@@ -46,6 +48,8 @@ pub enum DeliveryOutcome {
     Broken,
     /// No room in the queue.
     Refused,
+    /// The daemon stopped before the last attempt.
+    Stopped,
 }
 
 impl DeliveryOutcome {
@@ -53,9 +57,15 @@ impl DeliveryOutcome {
     pub fn of(status: u16) -> Self {
         match status {
             200..300 => Self::Ok,
+            429 | 502..=504 => Self::Unavailable,
             500.. => Self::Error,
             _ => Self::Rejected,
         }
+    }
+
+    /// Whether the app never had its say: another attempt, later, may help.
+    pub fn is_undelivered(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Unreachable | Self::Timeout | Self::Broken)
     }
 
     /// The outcome that a failure stands for.
@@ -64,6 +74,7 @@ impl DeliveryOutcome {
             Failure::Connect(_) => Self::Unreachable,
             Failure::Timeout => Self::Timeout,
             Failure::Broken(_) => Self::Broken,
+            Failure::Stopped => Self::Stopped,
         }
     }
 }
@@ -80,10 +91,16 @@ pub enum Direction {
 /// Label values are words in lower case.
 macro_rules! words {
     ($($type_:ident { $($variant:ident = $word:literal),* $(,)? })*) => {$(
+        impl $type_ {
+            /// The word for it.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
         impl EncodeLabelValue for $type_ {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-                let word = match self { $(Self::$variant => $word),* };
-                EncodeLabelValue::encode(&word, encoder)
+                EncodeLabelValue::encode(&self.word(), encoder)
             }
         }
     )*};
@@ -101,10 +118,12 @@ words! {
         Ok = "ok",
         Rejected = "rejected",
         Error = "error",
+        Unavailable = "unavailable",
         Unreachable = "unreachable",
         Timeout = "timeout",
         Broken = "broken",
         Refused = "refused",
+        Stopped = "stopped",
     }
     Direction { In = "in", Out = "out" }
 }

@@ -31,12 +31,7 @@ pub fn run(
             .map_err(|error| failed(format!("cannot read standard input: {error}")))?,
         body => body.to_owned(),
     };
-    let call = json!({"jids": to, "body": body, "from": from});
-    let (status, answer) = post(&config.http.listen, app, "/appxmpp/v1/message", &call)?;
-    if status != 200 {
-        let text = answer["error"]["text"].as_str().unwrap_or("the gateway's log says why");
-        return Err(failed(format!("the gateway refused with {status}: {text}")));
-    }
+    let answer = call(config, app, "message", &json!({"jids": to, "body": body, "from": from}))?;
     let statuses = answer["statuses"].as_array().cloned().unwrap_or_default();
     let mut failures = 0;
     for (jid, status) in to.iter().zip(&statuses) {
@@ -55,7 +50,20 @@ pub fn run(
     }
 }
 
-fn choose<'c>(config: &'c Config, id: Option<&str>) -> Result<&'c App> {
+/// Makes a call of the private API on the running gateway.
+///
+/// # Errors
+/// The gateway cannot be reached, or refuses.
+pub(crate) fn call(config: &Config, app: &App, name: &str, body: &Value) -> Result<Value> {
+    let (status, answer) = post(&config.http.listen, app, &format!("/appxmpp/v1/{name}"), body)?;
+    if status == 200 {
+        return Ok(answer);
+    }
+    let text = answer["error"]["text"].as_str().unwrap_or("the gateway's log says why");
+    Err(failed(format!("the gateway refused with {status}: {text}")))
+}
+
+pub(crate) fn choose<'c>(config: &'c Config, id: Option<&str>) -> Result<&'c App> {
     let ids = || config.apps.iter().map(|app| app.id.as_str()).collect::<Vec<_>>().join(", ");
     match (id, config.apps.as_slice()) {
         (None, [only]) => Ok(only),

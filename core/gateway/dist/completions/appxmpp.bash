@@ -22,6 +22,9 @@ _appxmpp() {
             appxmpp,completions)
                 cmd="appxmpp__subcmd__completions"
                 ;;
+            appxmpp,deadletters)
+                cmd="appxmpp__subcmd__deadletters"
+                ;;
             appxmpp,doctor)
                 cmd="appxmpp__subcmd__doctor"
                 ;;
@@ -40,11 +43,38 @@ _appxmpp() {
             appxmpp,send)
                 cmd="appxmpp__subcmd__send"
                 ;;
+            appxmpp__subcmd__deadletters,help)
+                cmd="appxmpp__subcmd__deadletters__subcmd__help"
+                ;;
+            appxmpp__subcmd__deadletters,list)
+                cmd="appxmpp__subcmd__deadletters__subcmd__list"
+                ;;
+            appxmpp__subcmd__deadletters,purge)
+                cmd="appxmpp__subcmd__deadletters__subcmd__purge"
+                ;;
+            appxmpp__subcmd__deadletters,replay)
+                cmd="appxmpp__subcmd__deadletters__subcmd__replay"
+                ;;
+            appxmpp__subcmd__deadletters__subcmd__help,help)
+                cmd="appxmpp__subcmd__deadletters__subcmd__help__subcmd__help"
+                ;;
+            appxmpp__subcmd__deadletters__subcmd__help,list)
+                cmd="appxmpp__subcmd__deadletters__subcmd__help__subcmd__list"
+                ;;
+            appxmpp__subcmd__deadletters__subcmd__help,purge)
+                cmd="appxmpp__subcmd__deadletters__subcmd__help__subcmd__purge"
+                ;;
+            appxmpp__subcmd__deadletters__subcmd__help,replay)
+                cmd="appxmpp__subcmd__deadletters__subcmd__help__subcmd__replay"
+                ;;
             appxmpp__subcmd__help,check)
                 cmd="appxmpp__subcmd__help__subcmd__check"
                 ;;
             appxmpp__subcmd__help,completions)
                 cmd="appxmpp__subcmd__help__subcmd__completions"
+                ;;
+            appxmpp__subcmd__help,deadletters)
+                cmd="appxmpp__subcmd__help__subcmd__deadletters"
                 ;;
             appxmpp__subcmd__help,doctor)
                 cmd="appxmpp__subcmd__help__subcmd__doctor"
@@ -64,6 +94,15 @@ _appxmpp() {
             appxmpp__subcmd__help,send)
                 cmd="appxmpp__subcmd__help__subcmd__send"
                 ;;
+            appxmpp__subcmd__help__subcmd__deadletters,list)
+                cmd="appxmpp__subcmd__help__subcmd__deadletters__subcmd__list"
+                ;;
+            appxmpp__subcmd__help__subcmd__deadletters,purge)
+                cmd="appxmpp__subcmd__help__subcmd__deadletters__subcmd__purge"
+                ;;
+            appxmpp__subcmd__help__subcmd__deadletters,replay)
+                cmd="appxmpp__subcmd__help__subcmd__deadletters__subcmd__replay"
+                ;;
             *)
                 ;;
         esac
@@ -71,7 +110,7 @@ _appxmpp() {
 
     case "${cmd}" in
         appxmpp)
-            opts="-h -V --help --version gateway check doctor send example man completions help"
+            opts="-h -V --help --version gateway check doctor send deadletters example man completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -113,6 +152,180 @@ _appxmpp() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters)
+            opts="-c -h --config --app --help list replay purge help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__help)
+            opts="list replay purge help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__help__subcmd__purge)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__help__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__list)
+            opts="-c -h --config --app --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__purge)
+            opts="-c -h --all --config --app --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__deadletters__subcmd__replay)
+            opts="-c -h --all --config --app --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --app)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -179,7 +392,7 @@ _appxmpp() {
             return 0
             ;;
         appxmpp__subcmd__help)
-            opts="gateway check doctor send example man completions help"
+            opts="gateway check doctor send deadletters example man completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -209,6 +422,62 @@ _appxmpp() {
         appxmpp__subcmd__help__subcmd__completions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__help__subcmd__deadletters)
+            opts="list replay purge"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__help__subcmd__deadletters__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__help__subcmd__deadletters__subcmd__purge)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        appxmpp__subcmd__help__subcmd__deadletters__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -7,9 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::{Backend, Connection, ConnectionConfig, Event};
-use appxmpp::service::{DropReason, InboundServices, MessageCall, Service, ServiceConfig, Status};
+use appxmpp::service::{
+    Delivery, DropReason, InboundServices, MessageCall, Service, ServiceConfig, Status,
+};
 use appxmpp::stanza::{Stanza, StanzaKind};
-use appxmpp::store::Store;
+use appxmpp::store::{DeadLetter, Store};
 use appxmpp::stream::Batch;
 use appxmpp::{Jid, Result, ns};
 use http::HeaderValue;
@@ -41,7 +43,8 @@ pub struct App {
     /// What needs no watching.
     pub known: Known,
     connection: Connection,
-    service: Service,
+    service: Arc<Service>,
+    keeps: bool,
     engine: Arc<Engine<Stream>>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,
@@ -54,6 +57,8 @@ pub struct App {
 struct Stream {
     connection: Connection,
     metrics: Arc<Metrics>,
+    /// The service, if its store outlives the process.
+    keeper: Option<Arc<Service>>,
 }
 
 impl Outbox for Stream {
@@ -62,6 +67,23 @@ impl Outbox for Stream {
             Ok(()) => self.metrics.stanza(Direction::Out, kind_of(&stanza)),
             Err(error) => tracing::warn!("a reply was lost: {error}"),
         }
+    }
+
+    fn forget(&self, id: u64) {
+        if let Some(service) = &self.keeper {
+            service.forget_delivery(id);
+        }
+    }
+
+    fn bury(&self, id: u64, reason: &str) {
+        let Some(service) = &self.keeper else { return };
+        let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A fault is logged; the delivery is tried again after the next start.
+        let _ = tokio::task::block_in_place(|| service.bury_delivery(id, utc, reason));
+    }
+
+    fn keeps(&self) -> bool {
+        self.keeper.is_some()
     }
 }
 
@@ -74,7 +96,8 @@ fn kind_of(stanza: &str) -> &'static str {
 }
 
 impl App {
-    /// Opens the stream of `config` and starts to serve it.
+    /// Opens the stream of `config` and starts to serve it. `keeps` says whether `store` outlives the
+    /// process, so that deliveries are worth keeping in it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](appxmpp::error::ErrorKind::Config) for settings that cannot work, [`ErrorKind::Store`](appxmpp::error::ErrorKind::Store) for a store that
@@ -82,6 +105,7 @@ impl App {
     pub fn open(
         config: config::App,
         store: Box<dyn Store>,
+        keeps: bool,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
@@ -91,9 +115,14 @@ impl App {
         let mut wire = ConnectionConfig::for_backend(&backend, Some(secret))?;
         // Every waiting request has a place of its own in `waiters`.
         wire.requests = 64;
-        let service = Service::new(service_config(&config)?, store)?;
+        let service = Arc::new(Service::new(service_config(&config)?, store)?);
+        let left = if keeps { service.restore_deliveries()? } else { Vec::new() };
         let connection = Connection::open_on(&tokio::runtime::Handle::current(), wire);
-        let outbox = Stream { connection: connection.clone(), metrics: Arc::clone(&metrics) };
+        let outbox = Stream {
+            connection: connection.clone(),
+            metrics: Arc::clone(&metrics),
+            keeper: keeps.then(|| Arc::clone(&service)),
+        };
         let realm = format!("basic realm=\"{0}/rest\", bearer realm=\"{0}/rest\"", config.domain);
         metrics.stream(&config.id, false);
         let app = Arc::new(Self {
@@ -105,9 +134,18 @@ impl App {
             engine: Engine::new(Arc::clone(&config), Arc::clone(&metrics), outbox),
             connection,
             service,
+            keeps,
             metrics,
             config: RwLock::new(config),
         });
+        if !left.is_empty() {
+            tracing::info!(
+                app = app.config().id,
+                count = left.len(),
+                "deliveries left before go on"
+            );
+        }
+        left.into_iter().for_each(|delivery| app.engine.restore(delivery));
         tokio::spawn(Arc::clone(&app).run());
         if app.config().callback_url.is_some() {
             let engine = Arc::clone(&app.engine);
@@ -229,10 +267,55 @@ impl App {
                 Ok(events) if !events.is_empty() => events,
                 _ => return,
             };
+            let mut arrived = Vec::new();
             for event in events {
-                self.take(event, origin.elapsed());
+                self.take(event, origin.elapsed(), &mut arrived);
             }
+            if self.keeps && !arrived.is_empty() {
+                self.keep(&arrived).await;
+            }
+            arrived.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
+    }
+
+    /// Stores what came, before anybody acts on it.
+    async fn keep(&self, arrived: &[Delivery]) {
+        let changes = arrived.iter().map(|delivery| self.service.keep_delivery(delivery)).collect();
+        let (told, answer) = tokio::sync::oneshot::channel();
+        let done = move |stored: Result<()>| {
+            let _ = told.send(stored);
+        };
+        self.service.submit(changes, Box::new(done));
+        if let Ok(Err(error)) = answer.await {
+            tracing::error!("deliveries could not be stored, a crash would lose them: {error}");
+        }
+    }
+
+    /// What was given up, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        tokio::task::block_in_place(|| self.service.dead_letters())
+    }
+
+    /// Delivers a dead letter again; whether there is one with this id.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn replay(&self, id: u64) -> Result<bool> {
+        let replayed = tokio::task::block_in_place(|| self.service.replay_dead_letter(id))?;
+        let found = replayed.is_some();
+        replayed.into_iter().for_each(|delivery| self.engine.restore(delivery));
+        Ok(found)
+    }
+
+    /// Forgets a dead letter.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn purge(&self, id: u64) -> Result<()> {
+        tokio::task::block_in_place(|| self.service.purge_dead_letter(id))
     }
 
     /// Sends what the service wants to say now; whether all of it went out.
@@ -262,7 +345,7 @@ impl App {
         well
     }
 
-    fn take(&self, event: Event, now: Duration) {
+    fn take(&self, event: Event, now: Duration, arrived: &mut Vec<Delivery>) {
         let config = self.config();
         let app = &config.id;
         match event {
@@ -271,7 +354,7 @@ impl App {
                 self.metrics.stream(app, true);
                 self.service.handle_ready(now);
             }
-            Event::Stanza(stanza) => self.stanza(stanza),
+            Event::Stanza(stanza) => self.stanza(stanza, arrived),
             Event::Skipped(error) => tracing::warn!(app, "a stanza was left out: {error}"),
             Event::Disconnected { reason, retry_in } => {
                 tracing::warn!(app, ?retry_in, "the stream is down: {reason}");
@@ -284,7 +367,7 @@ impl App {
         }
     }
 
-    fn stanza(&self, stanza: Stanza) {
+    fn stanza(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
         let kind = match stanza.kind() {
             StanzaKind::Message => "message",
             StanzaKind::Presence => "presence",
@@ -305,25 +388,25 @@ impl App {
         let service = config.url.is_some() && !(callback && iq);
         let alone = config.url.is_none() && !callback && !config.strict;
         if service || alone {
-            self.serve(stanza);
+            self.serve(stanza, arrived);
         } else if callback {
-            self.call_back(stanza);
+            self.call_back(stanza, arrived);
         } else {
             self.decline(&stanza);
         }
     }
 
     /// App Engine's way.
-    fn serve(&self, stanza: Stanza) {
+    fn serve(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
         let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let inbound = self.service.handle_stanza(utc, stanza.clone());
         self.say(&inbound.sends);
         if let Some(delivery) = inbound.delivery {
-            self.engine.post_form(delivery);
+            arrived.push(delivery);
         } else if let Some(reason) = inbound.dropped {
             let unknown = !matches!(reason, DropReason::NotOurs | DropReason::NoSender);
             if self.config().callback_url.is_some() && unknown {
-                self.call_back(stanza);
+                self.call_back(stanza, arrived);
             } else if matches!(reason, DropReason::Disabled(_))
                 && stanza.kind() == StanzaKind::Message
             {
@@ -333,12 +416,12 @@ impl App {
     }
 
     /// mod_rest's way.
-    fn call_back(&self, stanza: Stanza) {
+    fn call_back(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
         let Some(inbound) = inbound(&stanza) else { return };
         let config = self.config();
         let kind = config.callback_stanzas.contains(&inbound.kind);
         if kind && config.callback_events.contains(&target(&stanza)) {
-            self.engine.call_back(stanza);
+            arrived.push(self.engine.callback_of(stanza));
         } else {
             self.decline(&stanza);
         }

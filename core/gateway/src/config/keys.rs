@@ -123,7 +123,7 @@ keys! {
         "The longest request head, in bytes."
 
     "store" url Text = "\"memory:\""
-        "Where subscriptions and presence are kept: memory: or sqlite:/PATH."
+        "Where subscriptions and presence are kept: memory: or sqlite:/PATH. With sqlite, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters."
 
     "log" level Text = "\"info\""
         "error, warn, info, debug or trace; or directives such as info,appxmpp=debug. Message bodies are never logged below trace."

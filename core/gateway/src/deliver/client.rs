@@ -48,6 +48,8 @@ pub enum Failure {
     Timeout,
     /// The answer was no HTTP, broke off, or was too long.
     Broken(String),
+    /// The daemon stops before the next attempt.
+    Stopped,
 }
 
 impl Failure {
@@ -57,6 +59,7 @@ impl Failure {
             Self::Connect(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Broken(_) => "broken",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -67,6 +70,7 @@ impl std::fmt::Display for Failure {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Broken(why) => write!(f, "unreadable answer: {why}"),
+            Self::Stopped => f.write_str("the gateway stops"),
         }
     }
 }

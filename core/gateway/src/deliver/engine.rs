@@ -9,6 +9,7 @@ use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::client::{Answer, Failure, Poster};
@@ -31,6 +32,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub trait Outbox: Send + Sync + 'static {
     /// Sends a stanza as soon as possible; what cannot be sent is logged and lost.
     fn send(&self, stanza: String) -> impl Future<Output = ()> + Send;
+    /// A delivery need not be kept any more.
+    fn forget(&self, id: u64);
+    /// A delivery is given up.
+    fn bury(&self, id: u64, reason: &str);
+    /// Whether what is not delivered when the daemon stops will be after its next start.
+    fn keeps(&self) -> bool;
 }
 
 /// The deliveries of one app.
@@ -111,7 +118,7 @@ impl<O: Outbox> Engine<O> {
             state: Mutex::new(State { lanes: Lanes::new(limits), running: 0, stopped: false }),
             idle: Notify::new(),
             stopping: Notify::new(),
-            next_id: AtomicU64::new(0),
+            next_id: AtomicU64::new(first_callback()),
             run: id::alphanumeric::<8>(),
             live: RwLock::new(Live::new(app)),
         })
@@ -131,28 +138,24 @@ impl<O: Outbox> Engine<O> {
         self.lock().lanes.len()
     }
 
-    /// Queues a form post that the service made.
-    pub fn post_form(self: &Arc<Self>, delivery: Delivery) {
-        self.queue(delivery);
-    }
-
-    /// Queues a mod_rest callback.
-    pub fn call_back(self: &Arc<Self>, stanza: Stanza) {
+    /// The mod_rest callback of a stanza.
+    pub fn callback_of(&self, stanza: Stanza) -> Delivery {
         let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // No path and no fields: what is posted depends on the callback's media type.
         let service = InboundService::Message;
-        self.queue(Delivery {
-            id: id | CALLBACK,
-            path: "",
-            fields: Vec::new(),
-            service,
-            sender,
-            stanza,
-        });
+        Delivery { id, path: "", fields: Vec::new(), service, sender, stanza }
     }
 
-    fn queue(self: &Arc<Self>, delivery: Delivery) {
+    /// Queues what an earlier run left, whatever the bounds.
+    pub fn restore(self: &Arc<Self>, delivery: Delivery) {
+        let mut state = self.lock();
+        state.lanes.restore(delivery);
+        self.start(&mut state);
+    }
+
+    /// Queues a form post that the service made, or a callback.
+    pub fn queue(self: &Arc<Self>, delivery: Delivery) {
         let refused = {
             let mut state = self.lock();
             let refused = state.lanes.push(delivery).err();
@@ -161,6 +164,7 @@ impl<O: Outbox> Engine<O> {
         };
         if let Some(delivery) = refused {
             self.metrics.delivered(route(&delivery), DeliveryOutcome::Refused);
+            self.outbox.forget(delivery.id);
             self.refuse(&delivery);
         }
     }
@@ -244,6 +248,11 @@ impl<O: Outbox> Engine<O> {
             self.form_post(&live, delivery).await
         };
         self.metrics.delivery_took(route(delivery), outcome, started.elapsed());
+        match outcome {
+            DeliveryOutcome::Stopped => {}
+            outcome if outcome.is_undelivered() => self.outbox.bury(delivery.id, outcome.word()),
+            _ => self.outbox.forget(delivery.id),
+        }
     }
 
     async fn callback(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
@@ -274,6 +283,7 @@ impl<O: Outbox> Engine<O> {
                     DeliveryOutcome::of(answer.status),
                 )
             }
+            Err(Failure::Stopped) => (None, DeliveryOutcome::Stopped),
             Err(failure) => {
                 let reply = reply::reply(&inbound, &Outcome::Unreachable, live.app.strict);
                 (reply, DeliveryOutcome::failed(failure))
@@ -314,6 +324,7 @@ impl<O: Outbox> Engine<O> {
                     }
                     return outcome;
                 }
+                Err(Failure::Stopped) => return DeliveryOutcome::Stopped,
                 Err(failure) => {
                     self.give_up(delivery).await;
                     return DeliveryOutcome::failed(&failure);
@@ -343,7 +354,7 @@ impl<O: Outbox> Engine<O> {
         body: Bytes,
     ) -> Result<Answer, Failure> {
         let uri: Uri = url.parse().map_err(|_| Failure::Connect(format!("{url} is no URL")))?;
-        let id = format!("{}-{:x}", self.run, delivery.id);
+        let id = self.id_of(delivery);
         let attempts = if live.app.strict { 1 } else { live.app.webhook_attempts };
         for attempt in 1.. {
             live.sign(&mut headers, &id, &body);
@@ -374,10 +385,23 @@ impl<O: Outbox> Engine<O> {
             let pause = asked.unwrap_or(doubled).min(MAX_PAUSE);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.stopping.notified() => return result,
+                () = self.stopping.notified() => {
+                    return if self.outbox.keeps() { Err(Failure::Stopped) } else { result };
+                }
             }
         }
         Err(Failure::Timeout)
+    }
+
+    /// The delivery's id for its receiver: one that no other delivery has or had, and that stays where
+    /// a delivery outlives the process.
+    fn id_of(&self, delivery: &Delivery) -> String {
+        if !self.outbox.keeps() {
+            return format!("{}-{:x}", self.run, delivery.id);
+        }
+        let digest = Sha256::digest(delivery.stanza.raw());
+        let mark = digest.iter().take(4).fold(0_u32, |mark, byte| mark << 8 | u32::from(*byte));
+        format!("{mark:08x}-{:x}", delivery.id)
     }
 
     /// Asks the callback what it would like to get, as mod_rest does when a host is loaded.
@@ -434,8 +458,16 @@ impl<O: Outbox> Engine<O> {
     }
 }
 
+/// The number of this run's first callback: larger than those of earlier runs, and than the numbers
+/// of the service's deliveries.
+fn first_callback() -> u64 {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let millis = u64::try_from(millis).unwrap_or(u64::MAX) & ((1 << 42) - 1);
+    CALLBACK | (millis << 20)
+}
+
 /// Keeps the numbers of callbacks and of the service's deliveries apart.
-const CALLBACK: u64 = 1 << 63;
+const CALLBACK: u64 = 1 << 62;
 
 fn route(delivery: &Delivery) -> Route {
     match delivery.service {

@@ -1,0 +1,118 @@
+"""With a store that lasts, what an app did not take is not lost."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.gateway import Callback, Gateway, Phone, Post, binary, http_answer
+from support.server import Server
+from support.servers import KINDS
+from support.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.servers
+
+PATH = "/_ah/xmpp/message/chat/"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One kind will do: what is tested here is on this side of the stream."""
+    with KINDS["prosody"]() as running:
+        yield running
+
+
+@pytest.fixture
+def web() -> Iterator[Callback]:
+    with Callback() as running:
+        yield running
+
+
+@pytest.fixture(params=["url", "callback_url"])
+def gateway(request: pytest.FixtureRequest, server: Server, web: Callback, tmp_path: Path) -> Iterator[Gateway]:
+    app = {
+        "backend": server.backend("myapp.localhost"),
+        "secret": "s3cret",
+        request.param: web.url,
+        "webhook_attempts": 1,
+    }
+    with Gateway([app], env={"APPXMPP_STORE_URL": f"sqlite:{tmp_path}/state.db"}, drain_seconds=1) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture
+def phone(server: Server) -> Iterator[Phone]:
+    with Phone(server, server.account("durable")) as client:
+        yield client
+
+
+def letters(gateway: Gateway, *args: str) -> str:
+    argv = [binary(), "deadletters", "-c", str(gateway.config), *args]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+
+
+def say(phone: Phone, text: str) -> None:
+    phone.send(f"<message to='bot@myapp.localhost' type='chat' id='{text}'><body>{text}</body></message>")
+
+
+def test_what_was_given_up_can_be_replayed_and_purged(gateway: Gateway, web: Callback, phone: Phone) -> None:
+    web.answer = lambda _: http_answer(503)
+    for text in ("one", "two", "three"):
+        say(phone, text)
+    first, second, third = until(
+        lambda: lines if len(lines := letters(gateway, "list").splitlines()) == 3 else [], what="dead letters"
+    )
+    assert "  unavailable  " in first
+    assert first.endswith(phone.jid)
+    web.posts.clear()
+    web.answer = lambda _: http_answer(204)
+    assert letters(gateway, "replay", second.split()[0]) == "replayed: 1\n"
+    assert b"two" in web.posts.wait().body
+    assert letters(gateway, "list").splitlines() == [first, third]
+    assert letters(gateway, "purge", first.split()[0]) == "purged: 1\n"
+    assert letters(gateway, "replay", "--all") == "replayed: 1\n"
+    assert b"three" in web.posts.wait().body
+    assert letters(gateway, "list") == ""
+    with pytest.raises(subprocess.CalledProcessError):
+        letters(gateway, "purge", "12345")
+
+
+@pytest.mark.parametrize("end", ["crash", "stop"])
+def test_what_was_not_delivered_goes_on_after_the_next_start(
+    gateway: Gateway, web: Callback, phone: Phone, end: str
+) -> None:
+    release = threading.Event()
+
+    def answer(_: Post) -> bytes:
+        release.wait(PATIENCE)
+        return http_answer(204)
+
+    web.answer = answer
+    say(phone, "first")
+    say(phone, "second")
+    before = web.posts.wait()
+    if end == "crash":
+        gateway.process.kill()
+    else:
+        assert gateway.process.stop(30) == 0
+    release.set()
+    web.posts.clear()
+    gateway.start()
+    gateway.wait_ready()
+    again, after = web.posts.take(2)
+    assert (b"first" in again.body, b"second" in after.body) == (True, True)
+    assert again.headers["Appxmpp-Delivery"] == before.headers["Appxmpp-Delivery"]
+    assert again.headers["Appxmpp-Delivery"] != after.headers["Appxmpp-Delivery"]
+    assert letters(gateway, "list") == ""
+    # What was delivered does not come a third time.
+    say(phone, "last")
+    assert b"last" in web.posts.wait().body
+    assert gateway.process.stop(30) == 0
+    gateway.start()
+    gateway.wait_ready()
+    say(phone, "new")
+    assert b"new" in web.posts.wait().body
