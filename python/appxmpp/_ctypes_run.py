@@ -335,7 +335,7 @@ def serve(app, host, port):
             run, port = server.serve_forever, server.server_port
         else:
             server = waitress.create_server(app, host=host, port=port, ident=None)
-            run, port = server.run, server.effective_port
+            run, port = server.run, int(server.effective_port)
     except (IOError, OSError) as error:
         raise Exit(
             "cannot listen at %s:%s: %s; choose another with --host and --port"

@@ -43,6 +43,17 @@ def site(python27: str, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.fixture(scope="session")
+def waitress(python27: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the last waitress for Python 2.7."""
+    folder = tmp_path_factory.mktemp("waitress27")
+    pip = [python27, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", str(folder)]
+    done = subprocess.run([*pip, "waitress==1.4.4"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT TESTED ON PYTHON 2.7: pip of {python27} cannot install waitress: {done.stderr[-400:]}")
+    return folder
+
+
 @contextmanager
 def running(python27: str, site: Path, server: Server, *options: str, **more: str) -> Iterator[Process]:
     told = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "APPXMPP_"))}
@@ -84,6 +95,17 @@ def test_an_unchanged_app_answers(python27: str, site: Path, server: Server, use
         assert page(port, "/classic") == (200, "a classic page")
         for path in ("/_ah/xmpp/message/chat/", "/%5Fah/x", "//_AH/", "/x/../_ah;y/", "/x\\_ah/"):
             assert page(port, path.replace("\\", "%5C"))[0] == 403, path
+        assert process.stop() == 0
+
+
+def test_waitress_serves_the_pages_where_it_is(python27: str, site: Path, waitress: Path, server: Server) -> None:
+    port = folders.free_ports(1)[0]
+    paths = os.pathsep.join([str(site), str(waitress)])
+    with running(python27, site, server, "--port", str(port), PYTHONPATH=paths) as process:
+        process.wait_for_line("connected as myapp.localhost")
+        assert page(port, "/x") == (200, "a page")
+        assert page(port, "/_ah/xmpp/message/chat/")[0] == 403
+        assert "wsgiref" not in process.all_output()
         assert process.stop() == 0
 
 
