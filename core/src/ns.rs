@@ -36,3 +36,5 @@ pub const VERSION: &str = "jabber:iq:version";
 pub const TIME: &str = "urn:xmpp:time";
 /// Delayed delivery, XEP-0203.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// Which types of channel binding a server offers, XEP-0440.
+pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";

@@ -47,6 +47,10 @@ pub enum Closed {
     PeerError(StreamError),
     /// This side ended it because of what the peer wrote, and told the peer so.
     Violation(StreamError),
+    /// The server refused the log-in, with a SASL error condition (RFC 6120 §6.5).
+    Refused(StreamError),
+    /// The server does not offer what this side insists on; the text says what.
+    Unsupported(String),
     /// The peer said nothing for too long; the text says what was waited for.
     Silence(&'static str),
     /// The connection broke off without a word.
@@ -57,7 +61,7 @@ impl Closed {
     /// The peer's error condition, if it gave one.
     pub fn condition(&self) -> Option<&str> {
         match self {
-            Self::PeerError(error) => Some(&error.condition),
+            Self::PeerError(error) | Self::Refused(error) => Some(&error.condition),
             _ => None,
         }
     }
@@ -70,6 +74,8 @@ impl fmt::Display for Closed {
             Self::ByPeer => f.write_str("closed by the server"),
             Self::PeerError(error) => write!(f, "the server ended the stream: {error}"),
             Self::Violation(error) => write!(f, "the server broke the protocol: {error}"),
+            Self::Refused(error) => write!(f, "the server refused the log-in: {error}"),
+            Self::Unsupported(what) => f.write_str(what),
             Self::Silence(what) => write!(f, "the server did not answer in time: {what}"),
             Self::Lost => f.write_str("the connection was lost"),
         }

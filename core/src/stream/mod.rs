@@ -1,7 +1,7 @@
 //! The XML stream as a state machine: no socket, no clock, no randomness.
 //!
-//! A driver owns one [`ComponentStream`] (or the other end, an [`AcceptStream`]), feeds it what
-//! arrives and the time, and carries out what it asks for:
+//! A driver owns one [`ComponentStream`] (or the other end, an [`AcceptStream`]; or, for an ordinary
+//! account, a `ClientStream`), feeds it what arrives and the time, and carries out what it asks for:
 //!
 //! ```text
 //!   bytes in  ──▶ handle_input      poll_event    ──▶ ready, stanzas, acknowledgements, the end
@@ -17,20 +17,32 @@
 //! dead. Times are durations since any
 //! moment the driver chose.
 
+#[cfg(feature = "client")]
+mod client;
 mod component;
 mod error;
 mod iq;
+#[cfg(feature = "client")]
+mod negotiation;
 mod outgoing;
 mod probe;
 mod server;
+#[cfg(feature = "client")]
+mod sm;
 mod wire;
 
+#[cfg(feature = "client")]
+pub use client::{ClientConfig, ClientEvent, ClientStream, Encryption};
 pub use component::{ComponentConfig, ComponentStream, Event, Stats};
 pub use error::{Closed, StreamError};
 pub use iq::{IqKey, IqTracker, OwnAddress};
+#[cfg(feature = "client")]
+pub use negotiation::RosterItem;
 pub use outgoing::Batch;
 pub use probe::{Barrier, Keepalive, Question};
 pub use server::{AcceptConfig, AcceptEvent, AcceptStream};
+#[cfg(feature = "client")]
+pub use sm::Resumption;
 
 #[cfg(test)]
 mod tests;

@@ -99,6 +99,24 @@ pub(super) fn check_sender(stanza: &[u8], domain: &str) -> Result<()> {
     }
 }
 
+/// Refuses a stanza whose `from` is not the account's: its server would refuse it too, or set its
+/// own. None at all is what a client usually writes (RFC 6120 §8.1.2.1).
+#[cfg(feature = "client")]
+pub(super) fn check_own(stanza: &[u8], bare: &WireJid, full: &crate::jid::Jid) -> Result<()> {
+    let Some(from) = sender(stanza) else { return Ok(()) };
+    let mut escaped = String::new();
+    crate::xml::writer::escape_attr(&mut escaped, full.as_str());
+    let text = String::from_utf8_lossy(from);
+    let from = WireJid::new(&*text);
+    if *text == escaped || from == *bare || from == WireJid::new(full.as_str()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidSender,
+        format!("{text:?} is not this account; an account sends as {full} only"),
+    ))
+}
+
 fn is_of(from: &[u8], domain: &str) -> bool {
     let bare = memchr(b'/', from).map_or(from, |slash| &from[..slash]);
     // No localpart or domainpart has a character that must be escaped, and one that is could be a

@@ -47,6 +47,19 @@ impl Wire {
         }
     }
 
+    /// Awaits a new header, and lets this side write one, as after STARTTLS and SASL.
+    #[cfg(feature = "client")]
+    pub(super) fn restart(&mut self) {
+        self.framer.reset();
+        self.opened = false;
+    }
+
+    /// How many bytes were pushed and are not read.
+    #[cfg(feature = "client")]
+    pub(super) fn unread(&self) -> usize {
+        self.framer.unread()
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.framer.push(bytes);
     }
