@@ -439,16 +439,21 @@ impl Inner {
 }
 
 impl Queue {
-    /// Puts a delivery into its lane, unless there is no room or the app is closing.
+    /// Puts a delivery into its lane, unless there is no room or the app is closing. Nobody is woken
+    /// for it yet: see [`Queue::wake_for_ready`].
     fn push(&mut self, delivery: Delivery) -> Result<(), Box<Delivery>> {
         if self.over {
             return Err(Box::new(delivery));
         }
         self.lanes.push(delivery)?;
+        Ok(())
+    }
+
+    /// Wakes a puller if there is something for it; who takes a delivery wakes the next one.
+    fn wake_for_ready(&mut self) {
         if self.lanes.has_ready() {
             self.wake_puller();
         }
-        Ok(())
     }
 
     fn wake_puller(&mut self) {

@@ -19,6 +19,8 @@ use crate::stream::Batch;
 
 /// How many events are taken at once.
 const EVENTS: usize = 64;
+/// For how many deliveries of those taken at once somebody is woken.
+const WAKE_EACH: usize = 16;
 /// How many stanzas of a round are written at once.
 const ROUND: usize = 256;
 /// How long an answer waits for room in the outgoing queue.
@@ -105,6 +107,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let utc = utc();
     let mut sends = Vec::new();
     let mut arrived = Vec::new();
+    let mut pushed = 0;
     for event in events {
         match event {
             Event::Stanza(stanza) => {
@@ -112,8 +115,16 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
                 sends.extend(inbound.sends);
                 match inbound.delivery {
                     Some(delivery) if inner.durable.is_some() => arrived.push(delivery),
-                    Some(delivery) => deliver(inner, delivery, &mut sends).await,
+                    Some(delivery) => {
+                        deliver(inner, delivery, &mut sends).await;
+                        pushed += 1;
+                    }
                     None => {}
+                }
+                // Waking somebody costs more than handling a stanza: not for each of many.
+                if pushed == WAKE_EACH {
+                    inner.queue().wake_for_ready();
+                    pushed = 0;
                 }
             }
             Event::Ready => {
@@ -132,11 +143,13 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     for delivery in arrived {
         deliver(inner, delivery, &mut sends).await;
     }
+    inner.queue().wake_for_ready();
     write(inner, sends).await;
 }
 
 async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>) {
     let Err(refused) = inner.queue().push(delivery) else { return };
+    inner.queue().wake_for_ready();
     // What waits to be written is for others: it need not wait for the app.
     write(inner, std::mem::take(sends)).await;
     let refused = match make_room(inner, *refused).await {
