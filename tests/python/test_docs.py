@@ -24,7 +24,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
 def test_make_targets_named_in_the_documents_exist(document: str) -> None:
     named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE))
-    made = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    rules = "".join((ROOT / path).read_text(encoding="utf-8") for path in ("Makefile", "capi/capi.mk"))
+    made = set(re.findall(r"^([a-z][a-z-]*):", rules, re.MULTILINE))
     assert named - made == set()
 
 
