@@ -95,6 +95,8 @@ def test_what_was_not_delivered_goes_on_after_the_next_start(
     say(phone, "first")
     say(phone, "second")
     before = web.posts.wait()
+    # Both are in the store; the second waits behind the first.
+    until(lambda: 'appxmpp_queue_depth{app="myapp"} 2' in gateway.metrics(), what="both messages")
     if end == "crash":
         gateway.process.kill()
     else:
