@@ -151,7 +151,7 @@ impl Shared {
         let now = self.now();
         batch.iter().try_for_each(|stanza| link.stream.check(stanza))?;
         for stanza in batch.iter() {
-            link.sent = link.stream.send(now, stanza)?;
+            link.sent = link.stream.send_checked(now, stanza);
         }
         let position = state.sent_before + link.sent;
         let direct = link.out.is_empty();

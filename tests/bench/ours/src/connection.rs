@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use appxmpp::net::{Backend, Connection, ConnectionConfig, Event};
-use appxmpp::ns;
 use appxmpp::stanza::{MessageType, Stanza, StanzaBuilder, StanzaKind};
 use appxmpp::stream::Batch;
-use appxmpp::xml::Limits;
 
 use crate::settings::{Outcome, say, text, value, wait_for_runner};
 
@@ -22,7 +20,7 @@ pub(crate) fn config() -> Outcome<ConnectionConfig> {
 }
 
 /// The message with its body, sent back to where it came from.
-fn reply(stanza: &Stanza) -> Option<String> {
+fn reply(stanza: &Stanza) -> Option<StanzaBuilder> {
     if stanza.kind() != StanzaKind::Message || stanza.message_type() == MessageType::Error {
         return None;
     }
@@ -32,7 +30,7 @@ fn reply(stanza: &Stanza) -> Option<String> {
         Some(id) => reply.id(id),
         None => reply,
     };
-    Some(reply.body(&body).finish())
+    Some(reply.body(&body))
 }
 
 /// Echoes on one thread: the connection's driver and the handler share a runtime.
@@ -52,7 +50,7 @@ pub(crate) fn echo() -> Outcome {
                 if let Event::Stanza(stanza) = event
                     && let Some(reply) = reply(&stanza)
                 {
-                    replies.push(reply.as_bytes(), ns::COMPONENT, &Limits::default())?;
+                    replies.push_built(reply);
                 }
             }
             if let Some(error) = connection.send_many(replies).await.error {
