@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi, params};
 
 use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Store};
 use crate::error::{Error, ErrorKind, Result};
@@ -296,11 +296,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn prepare(path: &Path, connection: &mut Connection) -> Result<()> {
     let explain = |error| explain(path, error);
-    let id: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(explain)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-        .map_err(explain)?;
+    let (id, tables) = whose(connection).map_err(explain)?;
     if id != APPLICATION_ID && tables > 0 {
         let text = format!(
             "the file {} is a database of another program; name a file of its own for the state store",
@@ -308,9 +304,7 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::Store, text));
     }
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-        .map_err(explain)?;
+    let mode = write_ahead_log(connection).map_err(explain)?;
     if mode != "wal" {
         let text = format!(
             "the state store {} cannot use a write-ahead log here (journal mode {mode}); put it on a local disk",
@@ -319,6 +313,31 @@ fn prepare(path: &Path, connection: &mut Connection) -> Result<()> {
         return Err(Error::new(ErrorKind::Store, text));
     }
     migrate(path, connection)
+}
+
+/// The application id of the file and how many tables it has, at one moment: another process may be
+/// making it.
+fn whose(connection: &mut Connection) -> rusqlite::Result<(i32, i64)> {
+    let moment = connection.transaction()?;
+    let tables = moment.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    let id = moment.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok((id, tables))
+}
+
+/// Asks for a write-ahead log and returns the journal mode there is. SQLite does not apply the busy
+/// timeout to this change when several connections ask for it at once, so it is applied here.
+fn write_ahead_log(connection: &Connection) -> rusqlite::Result<String> {
+    let ask = || connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+    let pause = BUSY_TIMEOUT / 250;
+    for _ in 0..250 {
+        match ask() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                std::thread::sleep(pause);
+            }
+            other => return other,
+        }
+    }
+    ask()
 }
 
 fn migrate(path: &Path, connection: &mut Connection) -> Result<()> {
