@@ -1,5 +1,8 @@
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+log: logging.Logger
 
 OK: int
 RUNTIME: int
