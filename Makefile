@@ -19,7 +19,7 @@ LOGS       := build/logs
 WHEELS     := build/wheels
 
 # What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
-APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl
+APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
 # Where another source has brought these, Debian's are not wanted beside them.
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
 
@@ -66,8 +66,8 @@ endef
 ##### Parts of the tests
 
 .PHONY: test-rust test-python test-servers test-go
-test-rust: rust ## unit, property and cross-crate tests of the Rust crates
-	$(CARGO) test --workspace
+test-rust: rust apt ## unit, property and cross-crate tests of the Rust crates
+	PYTHONPATH=tests $(PYTHON) -m support.postgres -- $(CARGO) test --workspace
 
 test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST='-k name' narrows)
 	$(BIN)/python -m pytest tests/python -m 'not servers' $(PYTEST)
@@ -164,8 +164,11 @@ apt:
 	install="apt-get install -y --no-install-recommends$$missing"; \
 	command -v apt-get >/dev/null || { echo "make: these Debian packages are needed and there is no apt-get here:$$missing"; exit 1; }; \
 	if [ "$$(id -u)" != 0 ]; then echo "make: packages are missing; run this as root, then again:"; echo "  $$install"; exit 1; fi; \
-	policy=/usr/sbin/policy-rc.d; \
-	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod +x $$policy; trap "rm -f $$policy" EXIT; fi; \
+	policy=/usr/sbin/policy-rc.d; made=; \
+	if [ ! -e $$policy ]; then made=$$policy; printf '#!/bin/sh\nexit 101\n' > $$policy; chmod +x $$policy; fi; \
+	clusters=/etc/postgresql-common/createcluster.d/zz-none.conf; \
+	mkdir -p $${clusters%/*}; echo 'create_main_cluster = false' > $$clusters; \
+	trap 'rm -f $$clusters $$made' EXIT; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	$$install || { apt-get update && $$install; } || { echo "make: apt-get could not install$$missing (no network?); install them and run again"; exit 1; }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.component import EchoComponent
+from support.postgres import Postgres
 from support.proxy import TO_SERVER, Proxy
 from support.server import Server
 from support.servers import KINDS
@@ -103,3 +104,16 @@ def test_a_program_finds_the_server_in_its_environment(server: Server) -> None:
     told = server.environment()
     assert (told["XMPP_SERVER"], told["XMPP_COMPONENT_DOMAIN"]) == (server.kind, "myapp.localhost")
     assert int(told["XMPP_PID"]) > 1
+
+
+def test_postgresql_keeps_its_rows_when_it_is_restarted_or_killed() -> None:
+    with Postgres() as cluster:
+        cluster.query("create table kept (number int)")
+        for number, end in enumerate((cluster.stop, cluster.kill)):
+            cluster.query(f"insert into kept values ({number})")
+            end()
+            cluster.start()
+        assert cluster.query("select number from kept order by 1") == [["0"], ["1"]]
+        assert cluster.database() != cluster.url()
+        folder = cluster.folder
+    assert not folder.exists()

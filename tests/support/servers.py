@@ -40,7 +40,7 @@ def main() -> int:
         with KINDS[kind](components) as server:
             accounts = [server.account() for _ in range(options.accounts)]
             told = {**server.environment(), "XMPP_ACCOUNTS": " ".join(f"{a.jid}={a.password}" for a in accounts)}
-            status = _run(command, told)
+            status = run_beside(command, told)
             if status:
                 print(
                     f"support.servers: {command[0]} ended with {status} beside {kind}, whose log ends with:",
@@ -58,7 +58,8 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :]
 
 
-def _run(command: list[str], told: dict[str, str]) -> int:
+def run_beside(command: list[str], told: dict[str, str]) -> int:
+    """Runs it, told in its environment, and returns its exit status; without one, says what it would be told."""
     if command:
         return subprocess.run(command, env={**os.environ, **told}, check=False).returncode
     for name, value in told.items():
