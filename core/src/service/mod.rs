@@ -267,9 +267,9 @@ impl Service {
         Ok(said)
     }
 
-    /// The messages that waited when the service was made, and up to which number they are done.
-    #[cfg_attr(not(feature = "net"), expect(dead_code, reason = "for the driver of a durable app"))]
-    pub(crate) fn take_outbox(&self) -> (Vec<OutboxRow>, u64) {
+    /// The messages that waited when the service was made, and up to which number they are done: once,
+    /// for [`Outbox::restore`].
+    pub fn take_outbox(&self) -> (Vec<OutboxRow>, u64) {
         let mut waiting = self.waiting();
         (std::mem::take(&mut waiting.outbox), waiting.outbox_done)
     }
@@ -279,7 +279,7 @@ impl Service {
     }
 
     /// Whose rows in the store are this app's.
-    pub(crate) fn queue(&self) -> &QueueName {
+    pub fn queue(&self) -> &QueueName {
         &self.queue
     }
 
@@ -288,7 +288,11 @@ impl Service {
         self.store.submit(changes, done);
     }
 
-    pub(crate) fn keep(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+    /// Applies changes; a fault is logged and counted as well.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`]: they were not applied.
+    pub fn keep(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
         self.store.apply(changes, durability).inspect_err(|error| {
             self.counters.store_errors.add(1);
             tracing::error!("{error}");
