@@ -3,7 +3,6 @@
 
 mod config;
 mod delivery;
-mod durable;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::inbound::register;
+use super::outbox::{BATCH_BYTES, Kept, LiveOutbox, utc};
 use super::runtime::{self, Owned};
 use super::sending::Sent;
 use super::stats::Stats as ConnectionStats;
@@ -36,10 +36,6 @@ use crate::stream::Batch;
 pub use config::AppConfig;
 pub use delivery::{Claimed, Outcome};
 
-/// What is written at once of a call with many recipients: their stanzas together can be much
-/// larger than the call.
-const BATCH_BYTES: usize = 256 * 1024;
-
 struct Queue {
     lanes: Lanes,
     /// Who waits for a delivery: one of them is woken for each.
@@ -51,9 +47,9 @@ struct Queue {
 
 pub(super) struct Inner {
     connection: Connection,
-    service: Service,
-    /// With an outbox.
-    durable: Option<Arc<durable::Durable>>,
+    service: Arc<Service>,
+    /// If the app is durable.
+    outbox: Option<Arc<LiveOutbox>>,
     config: config::Own,
     origin: Instant,
     queue: Mutex<Queue>,
@@ -138,19 +134,21 @@ impl App {
         if service.id_prefix.is_empty() {
             service.id_prefix = format!("{:x}-", super::stats::random());
         }
-        let service = Service::new(service, store)?;
+        let service = Arc::new(Service::new(service, store)?);
         let mut waiting = Lanes::new(lanes);
         if durable {
             service.restore_deliveries()?.into_iter().for_each(|it| waiting.restore(it));
         }
-        let durable = durable.then(|| {
-            connection.barrier.get_or_insert(durable::BARRIER);
-            Arc::new(durable::Durable::new(outbox, &service))
-        });
+        if durable {
+            connection.barrier.get_or_insert(LiveOutbox::BARRIER);
+        }
+        let connection = Connection::open_on(runtime, connection);
+        let outbox =
+            durable.then(|| LiveOutbox::new(connection.clone(), Arc::clone(&service), outbox));
         let inner = Arc::new(Inner {
             service,
-            durable,
-            connection: Connection::open_on(runtime, connection),
+            outbox,
+            connection,
             origin: Instant::now(),
             queue: Mutex::new(Queue {
                 lanes: waiting,
@@ -165,8 +163,8 @@ impl App {
             counters: Counters::default(),
         });
         runtime.spawn(task::run(Arc::clone(&inner)));
-        if let Some(durable) = &inner.durable {
-            runtime.spawn(durable::run(Arc::clone(&inner), Arc::clone(durable)));
+        if let Some(outbox) = &inner.outbox {
+            runtime.spawn(Arc::clone(outbox).run());
         }
         Ok(Self(Owned::new(Arc::new(Handle(inner)))))
     }
@@ -208,9 +206,9 @@ impl App {
     pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
         let inner = self.inner()?;
         let mut sending = inner.service().send_message(call)?;
-        if let Some(durable) = &inner.durable {
-            let kept = durable.keep(&inner.service, &sending).await;
-            kept.settle(&mut sending);
+        if let Some(outbox) = &inner.outbox {
+            let kept = outbox.keep(&sending.stanzas, Vec::new()).await;
+            fail_from(&mut sending, kept.stored);
             return Ok(sending.statuses);
         }
         let mut next = 0;
@@ -252,12 +250,13 @@ impl App {
     ) -> Result<Vec<Status>> {
         let inner = self.inner()?;
         let mut sending = inner.service().send_message(call)?;
-        if let Some(durable) = &inner.durable {
-            let keep = durable.keep(&inner.service, &sending);
-            match block_on_checked(keep, Some(timeout), slice, check) {
-                Waited::Done(kept) => kept.settle(&mut sending),
-                Waited::TimedOut | Waited::Interrupted(_) => fail_from(&mut sending, 0),
-            }
+        if let Some(outbox) = &inner.outbox {
+            let keep = outbox.keep(&sending.stanzas, Vec::new());
+            let stored = match block_on_checked(keep, Some(timeout), slice, check) {
+                Waited::Done(Kept { stored, .. }) => stored,
+                Waited::TimedOut | Waited::Interrupted(_) => 0,
+            };
+            fail_from(&mut sending, stored);
             return Ok(sending.statuses);
         }
         let mut next = 0;
@@ -339,7 +338,7 @@ impl App {
         let idle = Idle { inner };
         let patience = until - farewell(deadline);
         let _ = tokio::time::timeout_at(patience, idle).await;
-        let _ = tokio::time::timeout_at(patience, durable::drained(inner)).await;
+        let _ = tokio::time::timeout_at(patience, inner.drained()).await;
         inner.begin_close();
         let _ = tokio::time::timeout_at(until, HasEnded { inner }).await;
         inner.connection.close(until.saturating_duration_since(Instant::now())).await;
@@ -366,7 +365,7 @@ impl App {
         let patience = left().saturating_sub(farewell(deadline));
         let over = async {
             Idle { inner }.await;
-            durable::drained(inner).await;
+            inner.drained().await;
         };
         let _ = block_on_checked(over, Some(patience), slice, check);
         inner.begin_close();
@@ -390,7 +389,7 @@ impl App {
             failed: get(&inner.counters.failed),
             refused: get(&inner.counters.refused),
             unanswered: get(&inner.counters.unanswered),
-            outbox: inner.durable.as_ref().map(|durable| durable.stats()),
+            outbox: inner.outbox.as_ref().map(|outbox| outbox.stats()),
         })
     }
 }
@@ -406,7 +405,7 @@ impl Inner {
 
     /// The service, which knows what day it is.
     fn service(&self) -> &Service {
-        self.service.set_utc(task::utc());
+        self.service.set_utc(utc());
         &self.service
     }
 
@@ -416,6 +415,12 @@ impl Inner {
         match self.connection.try_send_many(&batch) {
             Ok(()) => Status::NoError,
             Err(_) => Status::OtherError,
+        }
+    }
+
+    async fn drained(&self) {
+        if let Some(outbox) = &self.outbox {
+            outbox.drained().await;
         }
     }
 
@@ -431,8 +436,8 @@ impl Inner {
     fn begin_close(&self) {
         self.stop_intake();
         self.closing.store(true, Ordering::Release);
-        if let Some(durable) = &self.durable {
-            durable.close();
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
         }
         self.wake.notify_one();
     }

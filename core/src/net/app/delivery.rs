@@ -39,7 +39,7 @@ impl Claimed {
 
     fn end(&self, ticket: &Ticket, outcome: Outcome, forget: bool) {
         let Ok(app) = self.app.get() else { return };
-        if forget && app.durable.is_some() {
+        if forget && app.outbox.is_some() {
             app.service.forget_delivery(self.delivery.id);
         }
         let counter = match outcome {

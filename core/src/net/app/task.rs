@@ -4,14 +4,16 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Inner, Queue, durable};
+use super::{Inner, Queue};
+use crate::error::Error;
 use crate::net::connection::Event;
 use crate::net::inbound::register;
+use crate::net::outbox::{keep_deliveries, utc};
 use crate::net::stats::add;
 use crate::service::Delivery;
 use crate::stanza::Condition;
@@ -72,7 +74,7 @@ async fn refuse_waiting(inner: &Inner) {
     if waiting.is_empty() {
         return;
     }
-    if inner.durable.is_some() {
+    if inner.outbox.is_some() {
         tracing::info!(deliveries = waiting.len(), "deliveries wait for the next start");
         return;
     }
@@ -109,12 +111,15 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let mut arrived = Vec::new();
     let mut pushed = 0;
     for event in events {
+        if let Some(outbox) = &inner.outbox {
+            outbox.handle_event(&event);
+        }
         match event {
             Event::Stanza(stanza) => {
                 let inbound = inner.service.handle_stanza(utc, stanza);
                 sends.extend(inbound.sends);
                 match inbound.delivery {
-                    Some(delivery) if inner.durable.is_some() => arrived.push(delivery),
+                    Some(delivery) if inner.outbox.is_some() => arrived.push(delivery),
                     Some(delivery) => {
                         deliver(inner, delivery, &mut sends).await;
                         pushed += 1;
@@ -127,24 +132,38 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
                     pushed = 0;
                 }
             }
-            Event::Ready => {
-                inner.service.handle_ready(inner.now());
-                durable::ready(inner);
-            }
+            Event::Ready => inner.service.handle_ready(inner.now()),
             Event::Disconnected { .. } => inner.service.handle_disconnected(),
-            Event::Acked(position) => durable::acked(inner, position),
-            Event::Cut { position, blamed } => durable::cut(inner, position, blamed),
-            Event::Skipped(_) => {}
+            Event::Acked(_) | Event::Cut { .. } | Event::Skipped(_) => {}
         }
     }
-    if !arrived.is_empty() {
-        durable::keep_deliveries(&inner.service, &arrived).await;
+    if !arrived.is_empty()
+        && let Err(error) = keep_deliveries(&inner.service, &arrived).await
+    {
+        refuse_unstored(inner, &error, &mut arrived, &mut sends);
     }
     for delivery in arrived {
         deliver(inner, delivery, &mut sends).await;
     }
     inner.queue().wake_for_ready();
     write(inner, sends).await;
+}
+
+/// What a crash would lose is not taken: its sender is told, where one tells senders.
+fn refuse_unstored(
+    inner: &Inner,
+    error: &Error,
+    arrived: &mut Vec<Delivery>,
+    sends: &mut Vec<Bytes>,
+) {
+    tracing::error!(%error, deliveries = arrived.len(), "deliveries could not be stored");
+    arrived.retain(|delivery| {
+        let answer = inner.service.refuse(delivery, Condition::ResourceConstraint);
+        add(&inner.counters.refused, u64::from(answer.is_some()));
+        let is_taken = answer.is_none();
+        sends.extend(answer);
+        is_taken
+    });
 }
 
 async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>) {
@@ -168,7 +187,7 @@ async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>)
         "no room for a delivery; its sender is told"
     );
     sends.extend(inner.service.refuse(&refused, condition));
-    if inner.durable.is_some() {
+    if inner.outbox.is_some() {
         inner.service.forget_delivery(refused.id);
     }
 }
@@ -220,9 +239,4 @@ async fn write(inner: &Inner, sends: Vec<Bytes>) {
         let waited = started.elapsed();
         tracing::warn!(unwritten = count - written, ?waited, "answers could not be written");
     }
-}
-
-/// The time since the Unix epoch.
-pub(super) fn utc() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::net::peer::{Peer, Server};
+use crate::ns;
+use crate::stanza::{Condition, StanzaError};
 use crate::store::{
     Change, ContactKey, ContactState, DeadLetter, Durability, MemoryStore, Row, Store,
 };
@@ -253,6 +255,21 @@ async fn what_the_store_does_not_take_is_neither_promised_nor_sent() {
     let stats = outbox(&app);
     assert_eq!((stats.not_stored, stats.waiting, stats.in_flight), (1, 0, 0));
     assert_eq!(app.connection().unwrap().stats().unwrap().stanzas_out, 0);
+}
+
+#[tokio::test]
+async fn a_delivery_that_the_store_does_not_take_is_sent_back() {
+    let server = Server::start().await;
+    let mut config = durable(&server, &Arc::default());
+    config.store = Box::new(Full);
+    let app = open(config);
+    let mut peer = server.accept_ready().await;
+    say(&mut peer, "keep me").await;
+    let answer = tokio::time::timeout(20 * S, peer.stanza()).await.expect("no answer");
+    let element = answer.element().unwrap();
+    let error = StanzaError::from_element(element.child("error", ns::COMPONENT).unwrap());
+    assert_eq!(error.condition, Condition::ResourceConstraint);
+    assert_eq!((app.stats().unwrap().refused, app.stats().unwrap().deliveries), (1, 0));
 }
 
 #[tokio::test]
