@@ -41,7 +41,7 @@ impl Store for Crowd {
     fn load(&self, each: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
         for i in 0..CONTACTS {
             let key = ContactKey { own: APP.into(), contact: contact(i).into() };
-            each(key, ContactState { subscription: Subscription::Both, available: None });
+            each(key, ContactState { subscription: Subscription::Both, ..ContactState::default() });
         }
         Ok(())
     }

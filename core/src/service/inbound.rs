@@ -17,6 +17,9 @@ use crate::store::{Change, ContactKey, Durability};
 pub struct Inbound {
     /// Stanzas to be written, in this order.
     pub sends: Vec<Bytes>,
+    /// Whether `sends` answer for a subscription, and must not get lost: the other side waits for
+    /// them, and will not ask twice.
+    pub lasting: bool,
     /// What the app gets to see.
     pub delivery: Option<Delivery>,
     /// Why the app does not, where it does not and nobody was answered.
@@ -31,7 +34,7 @@ impl Service {
         let mut inbound = Inbound::default();
         let details = PresenceDetails::of(&stanza);
         if stanza.kind() == StanzaKind::Presence {
-            self.note_presence(&stanza, &details, &mut inbound.sends);
+            self.note_presence(&stanza, &details, &mut inbound);
         }
         let rules = Rules {
             addresses: &self.addresses,
@@ -71,7 +74,7 @@ impl Service {
         delivery.stanza.error_reply(&StanzaError::new(condition)).map(Bytes::from)
     }
 
-    fn note_presence(&self, stanza: &Stanza, details: &PresenceDetails, sends: &mut Vec<Bytes>) {
+    fn note_presence(&self, stanza: &Stanza, details: &PresenceDetails, inbound: &mut Inbound) {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
         let Some(type_) = stanza.presence_type() else { return };
         if !self.addresses.is_own_domain(to.domainpart()) {
@@ -79,7 +82,9 @@ impl Service {
         }
         let (own, contact) = (to.bare_key(), from.bare_key());
         if let Some(verb) = route::verb(type_) {
-            return self.note_subscription(&own, &contact, verb, sends);
+            self.note_subscription(&own, &contact, verb, &mut inbound.sends);
+            inbound.lasting = !inbound.sends.is_empty();
+            return;
         }
         match type_ {
             PresenceType::Available => {
@@ -97,7 +102,7 @@ impl Service {
             }
             PresenceType::Probe => {
                 let told = self.book().get(&own, &contact).and_then(|entry| entry.told.cloned());
-                sends.push(self.own_presence(&own, from.as_str(), told.as_ref()));
+                inbound.sends.push(self.own_presence(&own, from.as_str(), told.as_ref()));
                 self.counters.answered.add(1);
             }
             // Unavailable, or an error: whoever is asked has no presence to give.

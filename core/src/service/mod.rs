@@ -261,7 +261,13 @@ impl Service {
         let (after, said) = change(before);
         if before != after {
             let key = ContactKey { own: own.into(), contact: contact.into() };
-            self.keep(vec![Change::Subscription(key, after)], Durability::Now)?;
+            let mut changes = vec![Change::Subscription(key.clone(), after)];
+            if before == Subscription::None {
+                // What a stranger was told is not in the store yet.
+                let told = self.book().get(own, contact).and_then(|entry| entry.told.cloned());
+                changes.extend(told.map(|told| Change::Told(key, Some(Box::new(told)))));
+            }
+            self.keep(changes, Durability::Now)?;
             self.book().set_subscription(own, contact, after);
         }
         Ok(said)

@@ -230,6 +230,9 @@ impl PresenceBook {
             slot.subscription = state.subscription;
             slot.restored = state.available;
         });
+        if let Some(told) = state.told {
+            self.set_told(&key.own, &key.contact, *told);
+        }
     }
 
     /// The resource `resource` of the contact is available. Returns whether that changed the
@@ -298,17 +301,21 @@ impl PresenceBook {
         self.change(number, |slot| slot.subscription = subscription);
     }
 
-    /// Remembers what the app told a contact of itself. Of somebody who is not in the book nothing
-    /// is remembered.
-    pub fn set_told(&mut self, own: &str, contact: &str, told: OwnPresence) {
+    /// Remembers what the app told a contact of itself; returns whether that is news. Of somebody who
+    /// is not in the book nothing is remembered.
+    pub fn set_told(&mut self, own: &str, contact: &str, told: OwnPresence) -> bool {
         let Some(number) = self.find(own, contact) else {
-            return;
+            return false;
         };
         if told == OwnPresence::default() {
-            self.told.remove(&number);
-        } else {
+            return self.told.remove(&number).is_some();
+        }
+        let before = self.told.get(&number);
+        let changed = before != Some(&told);
+        if changed {
             self.told.insert(number, told);
         }
+        changed
     }
 
     /// A new connection: what was known stays known until its contact answers, or is found silent

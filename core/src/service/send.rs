@@ -9,11 +9,12 @@ use super::Service;
 use super::address::DEFAULT_RESOURCE;
 use super::presence::{OwnPresence, Show};
 use super::quota::Resource;
-use super::roster::{Direction, SubscriptionVerb};
+use super::roster::{Direction, Subscription, SubscriptionVerb};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::Jid;
 use crate::ns;
 use crate::stanza::StanzaBuilder;
+use crate::store::{Change, ContactKey, Durability};
 use crate::xml::writer::{escape_attr, escape_text, is_xml_text};
 use crate::xml::{Limits, fragment};
 
@@ -250,7 +251,8 @@ impl Service {
         Sending { statuses, stanzas }
     }
 
-    /// Makes the presence of one call, and remembers it as what the contact was told.
+    /// Makes the presence of one call, and remembers it as what the contact was told: in the store
+    /// too, soon, before any change that is applied after this call.
     ///
     /// # Errors
     /// In App Engine's order: [`ErrorKind::InvalidJid`] for no recipient, [`ErrorKind::InvalidType`],
@@ -267,10 +269,23 @@ impl Service {
         if call.type_ != "probe" {
             let unavailable = call.type_ == "unavailable";
             let told = OwnPresence { unavailable, show, status: status.into() };
-            self.book().set_told(from.bare(), to.bare(), told);
+            self.note_told(from.bare(), to.bare(), told);
         }
         self.counters.presence_sent.add(1);
         Ok(self.presence(from.as_str(), to.as_str(), call.type_, show, status))
+    }
+
+    fn note_told(&self, own: &str, contact: &str, told: OwnPresence) {
+        let mut book = self.book();
+        let changed = book.set_told(own, contact, told);
+        let kept = changed && book.subscription(own, contact) != Subscription::None;
+        let told = book.get(own, contact).and_then(|entry| entry.told.cloned()).map(Box::new);
+        drop(book);
+        if kept {
+            let key = ContactKey { own: own.into(), contact: contact.into() };
+            // A fault is logged and counted; the contact is told all the same.
+            let _ = self.keep(vec![Change::Told(key, told)], Durability::Soon);
+        }
     }
 
     fn check_presence(&self, call: &PresenceCall<'_>, status: &str) -> Result<Show> {

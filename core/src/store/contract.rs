@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 mod queue;
 
 use super::{Change, ContactKey, ContactState, Durability, Store};
-use crate::service::presence::Show;
+use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::{STATES, Subscription};
 
 /// Opens the same store again, as a restarted process would.
@@ -20,6 +20,7 @@ pub(crate) fn check(fresh: impl Fn() -> Open) {
     every_state_survives_a_restart(&fresh());
     the_last_change_counts(&fresh());
     presence_of_a_stranger_is_not_kept(&fresh());
+    what_a_contact_was_told_is_kept(&fresh());
     soon_is_written_after_sync(&fresh());
     a_load_sees_what_was_applied_before_it(&fresh());
     addresses_are_compared_byte_for_byte(&fresh());
@@ -62,7 +63,8 @@ fn every_state_survives_a_restart(open: &Open) {
             let key = key("app@bot.example", &format!("c{}@example.com", expected.len()));
             changes.push(subscribed(&key, subscription));
             changes.push(present(&key, *available));
-            expected.insert(key, ContactState { subscription, available: *available });
+            let state = ContactState { subscription, available: *available, told: None };
+            expected.insert(key, state);
         }
     }
     open().apply(changes, Durability::Now).unwrap();
@@ -82,7 +84,8 @@ fn the_last_change_counts(open: &Open) {
     let removed = vec![subscribed(&b, Subscription::None), subscribed(&b, Subscription::None)];
     store.apply(removed, Durability::Now).unwrap();
     drop(store);
-    let state = ContactState { subscription: Subscription::Both, available: Some(Show::Away) };
+    let available = Some(Show::Away);
+    let state = ContactState { subscription: Subscription::Both, available, told: None };
     assert_eq!(contents(&*open()), [(a, state)].into_iter().collect());
 }
 
@@ -94,6 +97,38 @@ fn presence_of_a_stranger_is_not_kept(open: &Open) {
     let again = vec![subscribed(&key, Subscription::To), subscribed(&key, Subscription::None)];
     store.apply(again, Durability::Now).unwrap();
     assert!(contents(&*store).is_empty());
+}
+
+fn what_a_contact_was_told_is_kept(open: &Open) {
+    let store = open();
+    let [friend, former, changed] = ["a@e", "b@e", "c@e"].map(|contact| key("app@d", contact));
+    let told = |key: &ContactKey, show, unavailable, status: &str| {
+        let told = OwnPresence { unavailable, show, status: status.into() };
+        Change::Told(key.clone(), Some(Box::new(told)))
+    };
+    let changes = vec![
+        told(&friend, Show::Away, false, "before they were friends"),
+        subscribed(&friend, Subscription::From),
+        subscribed(&former, Subscription::From),
+        subscribed(&changed, Subscription::From),
+        told(&friend, Show::DoNotDisturb, false, "caf\u{e9} 'quoted'"),
+        told(&former, Show::Normal, true, ""),
+        told(&changed, Show::Chat, true, "x"),
+        subscribed(&former, Subscription::None),
+        subscribed(&former, Subscription::To),
+        Change::Told(changed.clone(), None),
+        subscribed(&friend, Subscription::Both),
+    ];
+    store.apply(changes, Durability::Now).unwrap();
+    drop(store);
+    let all = contents(&*open());
+    let expected = OwnPresence {
+        unavailable: false,
+        show: Show::DoNotDisturb,
+        status: "caf\u{e9} 'quoted'".into(),
+    };
+    assert_eq!(all[&friend].told.as_deref(), Some(&expected));
+    assert_eq!((&all[&former].told, &all[&changed].told), (&None, &None));
 }
 
 fn soon_is_written_after_sync(open: &Open) {

@@ -47,6 +47,11 @@ impl Rows {
                     state.available = available;
                 }
             }
+            Change::Told(key, told) => {
+                if let Some(state) = contacts.get_mut(&key) {
+                    state.told = told;
+                }
+            }
             Change::OutboxPut(queue, row) => {
                 self.queue(queue).outbox.insert(row.first, row);
             }
@@ -103,7 +108,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn load(&self, contact: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
         for (key, state) in self.rows().contacts.iter() {
-            contact(key.clone(), *state);
+            contact(key.clone(), state.clone());
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::service::presence::Show;
+use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
 
 pub use memory::MemoryStore;
@@ -33,12 +33,14 @@ pub struct ContactKey {
 }
 
 /// What is kept of a contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContactState {
     /// The subscriptions between the two.
     pub subscription: Subscription,
     /// The contact's last known presence: available with this show, or not.
     pub available: Option<Show>,
+    /// What the app last told the contact of itself; `None` is "available".
+    pub told: Option<Box<OwnPresence>>,
 }
 
 /// One change. Applying it a second time changes nothing more.
@@ -48,6 +50,8 @@ pub enum Change {
     Subscription(ContactKey, Subscription),
     /// The presence of a contact is now this. It is kept for contacts with a subscription only.
     Presence(ContactKey, Option<Show>),
+    /// The app told a contact this of itself. It is kept for contacts with a subscription only.
+    Told(ContactKey, Option<Box<OwnPresence>>),
     /// These stanzas wait to be sent.
     OutboxPut(QueueName, OutboxRow),
     /// Every stanza up to this number has been sent, or is given up.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::service::presence::Show;
+use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
 
 /// Marks a file as ours ("axmp"), so that no other program's database is written into.
@@ -34,6 +34,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (own, contact)
     ) STRICT, WITHOUT ROWID",
     queue::SCHEMA,
+    // What the app told the contact of itself: all NULL, or none.
+    "ALTER TABLE contact ADD COLUMN told_unavailable INTEGER;
+    ALTER TABLE contact ADD COLUMN told_show INTEGER;
+    ALTER TABLE contact ADD COLUMN told_status TEXT",
 ];
 
 /// Keeps contacts in a file. Dropping it writes what is left and closes the file.
@@ -240,6 +244,19 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             let show = available.map(|show| show as u8);
             transaction.prepare_cached(sql)?.execute(params![key.own, key.contact, show])
         }
+        Change::Told(key, told) => {
+            let sql = "UPDATE contact SET told_unavailable = ?3, told_show = ?4, told_status = ?5
+                WHERE own = ?1 AND contact = ?2";
+            let told = told.as_deref();
+            let values = params![
+                key.own,
+                key.contact,
+                told.map(|told| told.unavailable),
+                told.map(|told| told.show as u8),
+                told.map(|told| &*told.status),
+            ];
+            transaction.prepare_cached(sql)?.execute(values)
+        }
         waiting => return queue::write(transaction, waiting),
     }
     .map(drop)
@@ -249,7 +266,9 @@ fn read(
     reader: &Connection,
     contact: &mut dyn FnMut(ContactKey, ContactState),
 ) -> rusqlite::Result<()> {
-    let mut select = reader.prepare("SELECT own, contact, subscription, show FROM contact")?;
+    let sql = "SELECT own, contact, subscription, show, told_unavailable, told_show, told_status
+        FROM contact";
+    let mut select = reader.prepare(sql)?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let text =
@@ -259,9 +278,17 @@ fn read(
         // A number that a newer schema would mean: as good as nothing known.
         let subscription = Subscription::from_number(row.get(2)?).unwrap_or_default();
         let available = show.map(|show| Show::from_number(show).unwrap_or_default());
-        contact(key, ContactState { subscription, available });
+        contact(key, ContactState { subscription, available, told: told(row)? });
     }
     Ok(())
+}
+
+fn told(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Box<OwnPresence>>> {
+    let Some(unavailable) = row.get(4)? else { return Ok(None) };
+    let show: Option<i64> = row.get(5)?;
+    let show = show.and_then(Show::from_number).unwrap_or_default();
+    let status: Option<Box<str>> = row.get(6)?;
+    Ok(Some(Box::new(OwnPresence { unavailable, show, status: status.unwrap_or_default() })))
 }
 
 /// Contacts are private: SQLite would make the file readable for everybody.

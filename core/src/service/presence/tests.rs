@@ -61,7 +61,8 @@ fn each_of_the_apps_addresses_has_a_book_of_its_own() {
 #[test]
 fn what_a_store_kept_counts_until_the_contact_is_heard() {
     let mut book = book();
-    let state = ContactState { subscription: Subscription::Both, available: Some(Show::Away) };
+    let available = Some(Show::Away);
+    let state = ContactState { subscription: Subscription::Both, available, told: None };
     book.restore(&key("a@e"), state);
     book.begin_epoch();
     assert_eq!(book.available(OWN, "a@e"), Some(Show::Away));
@@ -121,9 +122,10 @@ fn who_was_heard_but_does_not_answer_is_gone() {
 #[test]
 fn the_silent_expire_and_the_heard_stay() {
     let mut book = book();
-    let subscribed = ContactState { subscription: Subscription::To, available: Some(Show::Normal) };
+    let available = Some(Show::Normal);
+    let subscribed = || ContactState { subscription: Subscription::To, available, told: None };
     for name in ["silent@e", "heard@e", "said-no@e"] {
-        book.restore(&key(name), subscribed);
+        book.restore(&key(name), subscribed());
     }
     book.set_available(OWN, "stranger@e", "r", 0, Show::Normal);
     book.begin_epoch();
@@ -176,14 +178,16 @@ fn resources_of_one_contact_are_bounded() {
 fn what_the_app_told_is_kept_with_the_contact() {
     let mut book = book();
     let away = OwnPresence { show: Show::Away, status: "soup".into(), ..OwnPresence::default() };
-    book.set_told(OWN, "nobody@e", away.clone());
+    assert!(!book.set_told(OWN, "nobody@e", away.clone()));
     assert!(book.told.is_empty());
     book.set_subscription(OWN, "a@e", Subscription::From);
-    book.set_told(OWN, "a@e", away.clone());
+    assert!(book.set_told(OWN, "a@e", away.clone()));
+    assert!(!book.set_told(OWN, "a@e", away.clone()), "no news");
     assert_eq!(book.get(OWN, "a@e").unwrap().told, Some(&away));
-    book.set_told(OWN, "a@e", OwnPresence::default());
+    assert!(book.set_told(OWN, "a@e", OwnPresence::default()));
+    assert!(!book.set_told(OWN, "a@e", OwnPresence::default()), "no news");
     assert_eq!(book.get(OWN, "a@e").unwrap().told, None);
-    book.set_told(OWN, "a@e", away);
+    assert!(book.set_told(OWN, "a@e", away));
     book.set_subscription(OWN, "a@e", Subscription::None);
     assert!(book.told.is_empty());
 }

@@ -114,6 +114,9 @@ fn subscriptions_are_kept_even_if_the_app_does_not_want_to_hear_of_them() {
     let inbound =
         receive(&service, &format!("<presence from='{USER}' to='{APP}' type='subscribe'/>"));
     assert_eq!(inbound.sends.len(), 3);
+    assert!(inbound.lasting, "nobody asks for a subscription twice");
+    let probe = receive(&service, &format!("<presence from='{USER}' to='{APP}' type='probe'/>"));
+    assert_eq!((probe.sends.len(), probe.lasting), (1, false));
     assert_eq!(inbound.dropped, Some(DropReason::Disabled(InboundService::Subscribe)));
 }
 
@@ -160,9 +163,37 @@ fn subscriptions_and_presence_survive_a_restart() {
     let service = service_on(&disk);
     assert_eq!(service.book().subscription(APP, USER), Subscription::Both);
     assert_eq!(available(&service, USER), Some(Show::Away));
-    let state = ContactState { subscription: Subscription::Both, available: Some(Show::Away) };
+    let available = Some(Show::Away);
+    let state = ContactState { subscription: Subscription::Both, available, told: None };
     let expected = [(contract::key(APP, USER), state)];
     assert_eq!(contract::contents(&*disk), expected.into_iter().collect());
+}
+
+#[test]
+fn what_contacts_were_told_survives_a_restart() {
+    let disk = Arc::new(MemoryStore::new());
+    let service = service_on(&disk);
+    let resource = format!("{USER}/a");
+    // The app tells somebody who is no contact yet, but there.
+    presence_from(&service, &resource, "");
+    let call = PresenceCall { jid: USER, type_: "", show: "dnd", status: Some("soup"), from: None };
+    service.send_presence(&call).unwrap();
+    presence_from(&service, USER, "subscribe");
+    let told = |service: &Service| presence_from(service, &resource, "probe").remove(0);
+    let expected = told(&service);
+    assert!(expected.contains("dnd") && expected.contains("soup"), "{expected}");
+    drop(service);
+
+    let service = service_on(&disk);
+    assert_eq!(told(&service), expected);
+    service.send_presence(&PresenceCall { type_: "unavailable", show: "", ..call }).unwrap();
+    drop(service);
+    let service = service_on(&disk);
+    assert!(told(&service).contains("type=\"unavailable\""));
+    service.send_presence(&PresenceCall { show: "", status: None, ..call }).unwrap();
+    drop(service);
+    let plain = format!("<presence from=\"{APP}/bot\" to=\"{resource}\"/>");
+    assert_eq!(told(&service_on(&disk)), plain);
 }
 
 #[test]

@@ -88,7 +88,10 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             sql("INSERT OR REPLACE INTO count (queue, name, day, value) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![&**queue, count.name, day, value])?
         }
-        Change::Subscription(..) | Change::Presence(..) | Change::OutboxPut(..) => 0,
+        Change::Subscription(..)
+        | Change::Presence(..)
+        | Change::Told(..)
+        | Change::OutboxPut(..) => 0,
     };
     Ok(())
 }

@@ -117,7 +117,7 @@ fn a_store_of_version_1_opens_with_its_contacts_and_takes_what_is_new() {
     let folder = Folder::new("version-1");
     std::fs::write(folder.file(), include_bytes!("version-1.db")).unwrap();
     let store = SqliteStore::open(folder.file()).unwrap();
-    let state = |subscription, available| ContactState { subscription, available };
+    let state = |subscription, available| ContactState { subscription, available, told: None };
     let of = |i| key("app@d", &format!("c{i}@example.com"));
     let expected = [
         (of(0), state(Subscription::from_number(1).unwrap(), None)),
