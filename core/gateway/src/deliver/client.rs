@@ -1,27 +1,25 @@
-//! Posts webhooks: one pool of kept-alive connections, no redirects, no decompression, bounded in
-//! time and size.
+//! Posts webhooks: connections that are kept alive, no redirects, no decompression, bounded in time
+//! and size.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::header::HOST;
+use http::{HeaderMap, Method, Request};
+use http_body_util::Full;
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 10 * 1024 * 1024;
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(10);
+use super::link::{Link, Lost};
+use super::target::{Origin, Target};
+
 /// How long an unused connection is kept. Shorter than what common servers allow.
 const IDLE: Duration = Duration::from_secs(4);
 
 /// The client of one app's webhooks.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Poster {
-    client: Client<HttpConnector, Full<Bytes>>,
+    pool: Arc<Pool>,
 }
 
 /// What a webhook answered.
@@ -76,19 +74,9 @@ impl std::fmt::Display for Failure {
 }
 
 impl Poster {
-    /// A client that keeps up to `connections` open.
+    /// A client that keeps up to `connections` unused ones open.
     pub fn new(connections: usize) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(connections)
-            .http1_max_headers(128)
-            .build(connector);
-        Self { client }
+        Self { pool: Arc::new(Pool { most: connections, state: Mutex::default() }) }
     }
 
     /// Posts `body`, and gives up after `timeout`.
@@ -97,12 +85,12 @@ impl Poster {
     /// Why there is no answer.
     pub async fn post(
         &self,
-        uri: Uri,
+        target: &Target,
         headers: HeaderMap,
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
-        self.request(Method::POST, uri, headers, body, timeout).await
+        self.request(Method::POST, target, headers, body, timeout).await
     }
 
     /// Asks with `method`, and gives up after `timeout`.
@@ -112,47 +100,102 @@ impl Poster {
     pub async fn request(
         &self,
         method: Method,
-        uri: Uri,
+        target: &Target,
         headers: HeaderMap,
         body: Bytes,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = target.path.clone().into();
         *request.headers_mut() = headers;
-        tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or(Err(Failure::Timeout))
+        request.headers_mut().insert(HOST, target.host.clone());
+        let exchange = self.exchange(&target.origin, request);
+        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Failure::Timeout))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
-        let response = self.client.request(request).await.map_err(|error| {
-            let text = chain(&error);
-            if error.is_connect() { Failure::Connect(text) } else { Failure::Broken(text) }
-        })?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| Failure::Broken(chain(&*error)))?.to_bytes();
-        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        Ok(Answer {
-            status: head.status.as_u16(),
-            content_type: text(CONTENT_TYPE).map(str::to_owned),
-            retry_after: text(RETRY_AFTER)
-                .and_then(|value| value.trim().parse().ok())
-                .map(Duration::from_secs),
-            accept: text(http::header::ACCEPT).map(str::to_owned),
-            body,
-        })
+    async fn exchange(
+        &self,
+        origin: &Origin,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answer, Failure> {
+        loop {
+            let (mut link, is_new) = match self.pool.take(origin).await {
+                Some(link) => (link, false),
+                None => (Link::open(origin).await?, true),
+            };
+            match link.exchange(request).await {
+                Ok(answer) => {
+                    self.pool.give(origin, link);
+                    return Ok(answer);
+                }
+                // It was closed in the moment it was taken.
+                Err(Lost::Unsent(unsent, _)) if !is_new => request = *unsent,
+                Err(Lost::Unsent(_, why) | Lost::Broken(why)) => return Err(Failure::Broken(why)),
+            }
+        }
     }
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// Connections that nobody uses at the moment.
+#[derive(Debug)]
+struct Pool {
+    most: usize,
+    state: Mutex<Unused>,
+}
+
+#[derive(Debug, Default)]
+struct Unused {
+    links: HashMap<Origin, Vec<(Instant, Link)>>,
+    /// Whether a task looks after those that were not used for too long.
+    is_watched: bool,
+}
+
+impl Pool {
+    /// The connection that was used last.
+    async fn take(&self, origin: &Origin) -> Option<Link> {
+        loop {
+            let (since, mut link) = self.lock().links.get_mut(origin)?.pop()?;
+            if since.elapsed() < IDLE && link.is_usable().await {
+                return Some(link);
+            }
+        }
     }
-    text
+
+    fn give(self: &Arc<Self>, origin: &Origin, link: Link) {
+        let mut state = self.lock();
+        let entry = (Instant::now(), link);
+        match state.links.get_mut(origin) {
+            Some(links) if links.len() >= self.most => return,
+            Some(links) => links.push(entry),
+            None => drop(state.links.insert(origin.clone(), vec![entry])),
+        }
+        if !std::mem::replace(&mut state.is_watched, true) {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes what was not used for too long; whether anything is left.
+    fn close_old(&self) -> bool {
+        let mut state = self.lock();
+        state.links.retain(|_, links| {
+            links.retain(|(since, _)| since.elapsed() < IDLE);
+            !links.is_empty()
+        });
+        state.is_watched = !state.links.is_empty();
+        state.is_watched
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unused> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn watch(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(IDLE / 2).await;
+        if !pool.upgrade().is_some_and(|pool| pool.close_old()) {
+            return;
+        }
+    }
 }

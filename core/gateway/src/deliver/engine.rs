@@ -8,13 +8,14 @@ use appxmpp::service::{Delivery, InboundService, LaneLimits, Lanes, Ticket};
 use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::client::{Answer, Failure, Poster};
 use super::reply::{self, Inbound, Outcome};
 use super::sign::{self, Signer};
+use super::target::Target;
 use super::{multipart, template};
 use crate::config;
 use crate::id;
@@ -60,6 +61,10 @@ struct Live {
     app: Arc<config::App>,
     signer: Signer,
     agent: HeaderValue,
+    /// Where form posts go.
+    url: Option<Target>,
+    /// Where callbacks go, if that is the same for all of them.
+    callback: Option<Target>,
     /// What callbacks are posted as; the callback may choose another than the settings.
     media: Mutex<Media>,
 }
@@ -71,7 +76,11 @@ impl Live {
         } else {
             HeaderValue::from_static(concat!("appxmpp/", env!("CARGO_PKG_VERSION")))
         };
+        let target = |url: &Option<String>| url.as_deref().and_then(|url| Target::parse(url).ok());
+        let is_fixed = !app.callback_url.as_deref().is_some_and(template::is_template);
         Arc::new(Self {
+            url: target(&app.url),
+            callback: target(&app.callback_url).filter(|_| is_fixed),
             signer: Signer::new(app.webhook_secret.expose()),
             media: Mutex::new(app.callback_media),
             agent,
@@ -261,7 +270,10 @@ impl<O: Outbox> Engine<O> {
             return DeliveryOutcome::Refused;
         };
         let media = *live.media.lock().unwrap_or_else(PoisonError::into_inner);
-        let url = if template::is_template(url) { expand(url, &inbound) } else { url.clone() };
+        let target = match &live.callback {
+            Some(target) => Ok(target.clone()),
+            None => Target::parse(&expand(url, &inbound)),
+        };
         let mut headers = live.headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.name()));
         headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
@@ -269,8 +281,8 @@ impl<O: Outbox> Engine<O> {
         if let Some(language) = language {
             headers.insert(CONTENT_LANGUAGE, language);
         }
-        let result =
-            self.attempt(live, delivery, &url, headers, body(stanza, media, live.app.strict)).await;
+        let body = body(stanza, media, live.app.strict);
+        let result = self.attempt(live, delivery, target, headers, body).await;
         let (reply, outcome) = match &result {
             Ok(answer) => {
                 let outcome = Outcome::Answered {
@@ -296,7 +308,7 @@ impl<O: Outbox> Engine<O> {
     }
 
     async fn form_post(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
-        let Some(base) = &live.app.url else { return DeliveryOutcome::Refused };
+        let Some(base) = &live.url else { return DeliveryOutcome::Refused };
         let fields: Vec<(&str, &str)> =
             delivery.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let form = multipart::encode(&fields);
@@ -308,8 +320,8 @@ impl<O: Outbox> Engine<O> {
         );
         let body = Bytes::from(form.body);
         for path in paths(delivery.path, live.app.fallback_paths) {
-            let url = format!("{base}{path}");
-            match self.attempt(live, delivery, &url, headers.clone(), body.clone()).await {
+            let target = base.below(path);
+            match self.attempt(live, delivery, target, headers.clone(), body.clone()).await {
                 Ok(answer) if answer.status == 404 && live.app.fallback_paths => {}
                 Ok(answer) => {
                     let outcome = DeliveryOutcome::of(answer.status);
@@ -349,11 +361,11 @@ impl<O: Outbox> Engine<O> {
         &self,
         live: &Live,
         delivery: &Delivery,
-        url: &str,
+        target: Result<Target, Failure>,
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
-        let uri: Uri = url.parse().map_err(|_| Failure::Connect(format!("{url} is no URL")))?;
+        let target = target?;
         let id = self.id_of(delivery);
         let attempts = if live.app.strict { 1 } else { live.app.webhook_attempts };
         for attempt in 1.. {
@@ -361,7 +373,7 @@ impl<O: Outbox> Engine<O> {
             let timeout = live.app.webhook_timeout;
             let again = if attempt < attempts { headers.clone() } else { HeaderMap::new() };
             let sent = std::mem::replace(&mut headers, again);
-            let result = self.poster.post(uri.clone(), sent, body.clone(), timeout).await;
+            let result = self.poster.post(&target, sent, body.clone(), timeout).await;
             let pause = match &result {
                 Err(Failure::Connect(_)) => Some(None),
                 Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
@@ -417,12 +429,12 @@ impl<O: Outbox> Engine<O> {
             wants_receipt: false,
         };
         let url = expand(&url.replace("{kind}", "meta"), &own);
-        let Ok(uri) = url.parse::<Uri>() else { return };
+        let Ok(target) = Target::parse(&url) else { return };
         let asked = self
             .poster
             .request(
                 http::Method::OPTIONS,
-                uri,
+                &target,
                 live.headers(),
                 Bytes::new(),
                 live.app.webhook_timeout,

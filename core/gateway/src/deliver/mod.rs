@@ -3,7 +3,9 @@
 pub mod client;
 pub mod codes;
 pub mod engine;
+mod link;
 pub mod multipart;
 pub mod reply;
 pub mod sign;
+pub mod target;
 pub mod template;
