@@ -52,7 +52,7 @@ class World:
             "secret": "s3cret",
             "strict_mod_rest": self.strict,
             "iq_timeout_seconds": 3,
-            "webhook_attempts": 1,
+            "webhook_deadline_seconds": 0,
             "callback_url": f"{self.callback.url}/{name.removeprefix('rest') or 'xml'}",
         }
         match name:

@@ -38,7 +38,7 @@ def gateway(request: pytest.FixtureRequest, server: Server, web: Callback, tmp_p
         "backend": server.backend("myapp.localhost"),
         "secret": "s3cret",
         request.param: web.url,
-        "webhook_attempts": 1,
+        "webhook_deadline_seconds": 0,
     }
     with Gateway([app], env={"APPXMPP_STORE_URL": f"sqlite:{tmp_path}/state.db"}, drain_seconds=1) as running:
         yield running.wait_ready()

@@ -35,7 +35,7 @@ def gateway(server: Server, callback: Callback) -> Iterator[Gateway]:
         "secret": "s3cret",
         "callback_url": callback.url + "/stanzas",
         "webhook_timeout_seconds": 2,
-        "webhook_attempts": 1,
+        "webhook_deadline_seconds": 0,
     }
     http = {"header_timeout_seconds": 2, "body_timeout_seconds": 2}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

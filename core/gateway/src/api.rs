@@ -142,7 +142,7 @@ async fn answer(
         "get_presence" => get_presence(app, &parse(&body)?),
         "dead_letters" => dead_letters(app),
         "replay_dead_letters" => settle(app, &parse(&body)?, App::replay),
-        "purge_dead_letters" => settle(app, &parse(&body)?, |app, id| app.purge(id).map(|()| true)),
+        "purge_dead_letters" => settle(app, &parse(&body)?, App::purge),
         _ => Err(RestError::bare(StatusCode::NOT_FOUND).into()),
     }
 }
@@ -222,15 +222,12 @@ fn dead_letters(app: &App) -> Result<Value, Refused> {
 fn settle(
     app: &App,
     call: &Letters,
-    act: impl Fn(&App, u64) -> appxmpp::Result<bool>,
+    act: impl Fn(&App, &HashSet<u64>) -> appxmpp::Result<Vec<u64>>,
 ) -> Result<Value, Refused> {
-    let there: HashSet<u64> = app.dead_letters()?.iter().map(|letter| letter.row.id).collect();
-    let (mut done, mut unknown) = (Vec::new(), Vec::new());
-    for id in &call.ids {
-        let letter = id.parse().ok().filter(|id| there.contains(id));
-        let acted = letter.map(|letter| act(app, letter)).transpose()?;
-        if acted == Some(true) { done.push(id) } else { unknown.push(id) }
-    }
+    let wanted = call.ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let acted: HashSet<u64> = act(app, &wanted)?.into_iter().collect();
+    let is_done = |id: &&String| id.parse().is_ok_and(|id| acted.contains(&id));
+    let (done, unknown): (Vec<_>, Vec<_>) = call.ids.iter().partition(is_done);
     Ok(json!({"done": done, "unknown": unknown}))
 }
 

@@ -88,7 +88,8 @@ impl Gateway {
         let mut apps = Vec::with_capacity(config.apps.len());
         for app in config.apps {
             let keeps = matches!(config.store, config::Store::Sqlite(_));
-            apps.push(App::open(app, store(&config.store)?, keeps, Arc::clone(&metrics))?);
+            let (store, metrics) = (store(&config.store)?, Arc::clone(&metrics));
+            apps.push(App::open(app, store, keeps, config.outbox, metrics)?);
         }
         let gateway = Arc::new(Self { http: config.http, metrics, apps, settings });
         let addresses =

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use appxmpp::service::OutboxStats;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -38,7 +40,7 @@ pub enum DeliveryOutcome {
     Rejected,
     /// 5xx.
     Error,
-    /// 429, 502, 503 or 504, in every attempt.
+    /// 502, 503 or 504.
     Unavailable,
     /// No connection.
     Unreachable,
@@ -48,6 +50,8 @@ pub enum DeliveryOutcome {
     Broken,
     /// No room in the queue.
     Refused,
+    /// The webhook's URL or its answer is nothing that could be used.
+    Unusable,
     /// The daemon stopped before the last attempt.
     Stopped,
 }
@@ -57,15 +61,10 @@ impl DeliveryOutcome {
     pub fn of(status: u16) -> Self {
         match status {
             200..300 => Self::Ok,
-            429 | 502..=504 => Self::Unavailable,
+            502..=504 => Self::Unavailable,
             500.. => Self::Error,
             _ => Self::Rejected,
         }
-    }
-
-    /// Whether the app never had its say: another attempt, later, may help.
-    pub fn is_undelivered(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Unreachable | Self::Timeout | Self::Broken)
     }
 
     /// The outcome that a failure stands for.
@@ -74,7 +73,7 @@ impl DeliveryOutcome {
             Failure::Connect(_) => Self::Unreachable,
             Failure::Timeout => Self::Timeout,
             Failure::Broken(_) => Self::Broken,
-            Failure::Stopped => Self::Stopped,
+            Failure::Unusable(_) => Self::Unusable,
         }
     }
 }
@@ -122,6 +121,7 @@ words! {
         Unreachable = "unreachable",
         Timeout = "timeout",
         Broken = "broken",
+        Unusable = "unusable",
         Refused = "refused",
         Stopped = "stopped",
     }
@@ -168,6 +168,7 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabels, Counter>,
     delivery_seconds: Family<DeliveryLabels, Histogram, fn() -> Histogram>,
     retries: Counter,
+    outbox: Family<OutboxLabels, Gauge<u64, AtomicU64>>,
     iq_seconds: Family<IqLabels, Histogram, fn() -> Histogram>,
     iq_pending: Family<AppLabel, Gauge<i64, AtomicI64>>,
     queue: Family<AppLabel, Gauge<i64, AtomicI64>>,
@@ -178,6 +179,12 @@ pub struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct IqLabels {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutboxLabels {
+    app: String,
+    state: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -206,6 +213,7 @@ impl Default for Metrics {
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(histogram),
             retries: Counter::default(),
+            outbox: Family::default(),
             iq_seconds: Family::new_with_constructor(histogram),
             iq_pending: Family::default(),
             queue: Family::default(),
@@ -246,6 +254,11 @@ impl Default for Metrics {
             metrics.retries.clone(),
         );
         registry.register("queue_depth", "Deliveries that wait or run", metrics.queue.clone());
+        registry.register(
+            "outbox",
+            "Messages stored to be sent: how many wait now, and what became of all since the start",
+            metrics.outbox.clone(),
+        );
         registry.register_with_unit(
             "iq",
             "How long the answer to a request took",
@@ -314,6 +327,25 @@ impl Metrics {
         for (counter, value) in service {
             let labels = QuotaLabels { app: app.to_owned(), counter };
             self.quota.get_or_create(&labels).set(*value);
+        }
+    }
+
+    /// What an app's outbox holds and has done.
+    pub fn outbox(&self, app: &str, stats: &OutboxStats) {
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let states = [
+            ("waiting", number(stats.waiting)),
+            ("in_flight", number(stats.in_flight)),
+            ("accepted", stats.accepted),
+            ("done", stats.done),
+            ("repeated", stats.repeated),
+            ("expired", stats.expired),
+            ("refused", stats.refused),
+            ("not_stored", stats.not_stored),
+            ("poisonous", stats.poisonous),
+        ];
+        for (state, value) in states {
+            self.outbox.get_or_create(&OutboxLabels { app: app.to_owned(), state }).set(value);
         }
     }
 

@@ -16,7 +16,7 @@ use super::wait::{Waited, block_on, block_on_checked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ns;
 use crate::stanza::Stanza;
-use crate::stream::Batch;
+use crate::stream::{Batch, check_sender};
 use crate::xml::{Element, XmlError};
 
 /// How long a connection whose last handle was dropped may take to say goodbye.
@@ -162,6 +162,15 @@ impl Connection {
     /// As [`Connection::send`], and [`ErrorKind::Backpressure`] if too much waits already.
     pub fn try_send(&self, stanza: &str) -> Result<()> {
         self.try_send_many(&self.batch(stanza)?)
+    }
+
+    /// Whether [`Connection::send`] could ever send this stanza.
+    ///
+    /// # Errors
+    /// As there, without [`ErrorKind::NotConnected`].
+    pub fn check(&self, stanza: &str) -> Result<()> {
+        let domain = &self.shared()?.config.domain;
+        self.batch(stanza)?.iter().try_for_each(|stanza| check_sender(stanza, domain))
     }
 
     /// A batch of this one stanza.

@@ -4,7 +4,7 @@
 //! sender's others wait behind it, and other senders' do not. What a store has to keep is said by
 //! [`Service::keep_delivery`] and its siblings.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ impl Inbox {
         Self { retry, lanes: Lanes::new(limits), ..Self::default() }
     }
 
+    /// Goes by another `retry` from the next attempt on.
+    pub fn set_retry(&mut self, retry: Retry) {
+        self.retry = retry;
+    }
+
     /// Puts a delivery, which the store has, behind those of the same sender.
     ///
     /// # Errors
@@ -129,6 +134,20 @@ impl Inbox {
         claimed
     }
 
+    /// What [`Inbox::finish`] will make of this `attempt`, for what has to be done before the sender's
+    /// next delivery may go.
+    pub fn judge(&self, now: Duration, id: u64, attempt: Attempt) -> Verdict {
+        if !attempt.is_retryable() {
+            return Verdict::Done;
+        }
+        match self.tries.get(&id) {
+            Some(tries) if now < tries.since + self.retry.deadline => {
+                Verdict::RetryAt(now + self.retry.pause(tries.attempts + 1, attempt))
+            }
+            _ => Verdict::Dead,
+        }
+    }
+
     /// An attempt to deliver what [`Inbox::claim`] handed out has ended. Each claim is finished once.
     pub fn finish(
         &mut self,
@@ -137,16 +156,37 @@ impl Inbox {
         delivery: Arc<Delivery>,
         attempt: Attempt,
     ) -> Verdict {
-        let tries = self.tries.entry(delivery.id).or_insert(Tries { since: now, attempts: 0 });
-        tries.attempts += 1;
-        if attempt.is_retryable() && now < tries.since + self.retry.deadline {
-            let at = now + self.retry.pause(tries.attempts, attempt);
+        let verdict = self.judge(now, delivery.id, attempt);
+        if let Verdict::RetryAt(at) = verdict {
+            if let Some(tries) = self.tries.get_mut(&delivery.id) {
+                tries.attempts += 1;
+            }
             self.pausing.insert((at, delivery.id), (ticket, delivery));
-            return Verdict::RetryAt(at);
+            return verdict;
         }
         self.tries.remove(&delivery.id);
         self.lanes.done(&ticket);
-        if attempt.is_retryable() { Verdict::Dead } else { Verdict::Done }
+        verdict
+    }
+
+    /// Takes back everything that waits, in order for each sender: nobody will attempt it any more.
+    /// What is being attempted stays until it is finished.
+    pub fn drain(&mut self) -> Vec<Arc<Delivery>> {
+        let mut drained = Vec::new();
+        for (_, (ticket, delivery)) in std::mem::take(&mut self.pausing) {
+            self.lanes.done(&ticket);
+            drained.push(delivery);
+        }
+        drained.append(&mut self.lanes.drain());
+        for delivery in &drained {
+            self.tries.remove(&delivery.id);
+        }
+        drained
+    }
+
+    /// When the delivery `id` came in.
+    pub fn since(&self, id: u64) -> Option<Duration> {
+        self.tries.get(&id).map(|tries| tries.since)
     }
 
     /// How often the delivery `id` was attempted.
@@ -210,19 +250,25 @@ impl Service {
         Change::InboxPut(self.queue().clone(), row)
     }
 
-    /// Has the store forget a delivery, soon: until then a restart would deliver it again.
-    pub fn forget_delivery(&self, id: u64) {
-        // A fault is logged and counted.
-        let _ = self.keep(vec![Change::InboxDone(self.queue().clone(), id)], Durability::Soon);
+    /// What has a store forget a delivery that is done: until then a restart would deliver it again.
+    pub fn delivery_done(&self, id: u64) -> Change {
+        Change::InboxDone(self.queue().clone(), id)
     }
 
-    /// Moves a delivery to the dead letters. `utc` is the time since the Unix epoch.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it will be delivered again after a restart.
-    pub fn bury_delivery(&self, id: u64, utc: Duration, reason: &str) -> Result<()> {
-        let change = Change::Bury(self.queue().clone(), id, utc, reason.into());
-        self.keep(vec![change], Durability::Now)
+    /// What moves a delivery to the dead letters. `utc` is the time since the Unix epoch.
+    pub fn delivery_dead(&self, id: u64, utc: Duration, reason: &str) -> Change {
+        Change::Bury(self.queue().clone(), id, utc, reason.into())
+    }
+
+    /// Applies [`Service::delivery_done`] or [`Service::delivery_dead`], soon.
+    pub fn settle_delivery(&self, change: Change) {
+        // A fault is logged and counted; the delivery comes again after a restart.
+        let _ = self.keep(vec![change], Durability::Soon);
+    }
+
+    /// Has the store forget a delivery, soon.
+    pub fn forget_delivery(&self, id: u64) {
+        self.settle_delivery(self.delivery_done(id));
     }
 
     /// The deliveries that were given up.
@@ -235,26 +281,34 @@ impl Service {
         Ok(letters)
     }
 
-    /// Takes a dead letter back among what is to be delivered, with the id it had; `None` if there
-    /// is none with that id, or the app has no use for it any more.
+    /// Takes those dead letters of `ids` that there are back among what is to be delivered, in the
+    /// order in which they came, each with the id it had. What the app has no use for any more stays.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it still is a dead letter.
-    pub fn replay_dead_letter(&self, id: u64) -> Result<Option<Delivery>> {
-        let letter = self.dead_letters()?.into_iter().find(|letter| letter.row.id == id);
-        let Some(delivery) = letter.and_then(|letter| self.restored(letter.row)) else {
-            return Ok(None);
-        };
-        self.keep(vec![Change::Replay(self.queue().clone(), id)], Durability::Now)?;
-        Ok(Some(delivery))
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): all of them still are dead letters.
+    pub fn replay_dead_letters(&self, ids: &HashSet<u64>) -> Result<Vec<Delivery>> {
+        let mut rows = Vec::new();
+        self.store.dead_letters(self.queue(), &mut |letter| {
+            rows.extend(ids.contains(&letter.row.id).then_some(letter.row));
+        })?;
+        let replayed: Vec<_> = rows.into_iter().filter_map(|row| self.restored(row)).collect();
+        let replay = |delivery: &Delivery| Change::Replay(self.queue().clone(), delivery.id);
+        self.keep(replayed.iter().map(replay).collect(), Durability::Now)?;
+        Ok(replayed)
     }
 
-    /// Forgets a dead letter.
+    /// Forgets those dead letters of `ids` that there are, and says which these were.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): it is still there.
-    pub fn purge_dead_letter(&self, id: u64) -> Result<()> {
-        self.keep(vec![Change::Purge(self.queue().clone(), id)], Durability::Now)
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): all of them are still there.
+    pub fn purge_dead_letters(&self, ids: &HashSet<u64>) -> Result<Vec<u64>> {
+        let mut purged = Vec::new();
+        self.store.dead_letters(self.queue(), &mut |letter| {
+            purged.extend(Some(letter.row.id).filter(|id| ids.contains(id)));
+        })?;
+        let purge = |id: &u64| Change::Purge(self.queue().clone(), *id);
+        self.keep(purged.iter().map(purge).collect(), Durability::Now)?;
+        Ok(purged)
     }
 
     fn number_run(&self) -> Result<()> {

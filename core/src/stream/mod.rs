@@ -39,6 +39,8 @@ pub use iq::{IqKey, IqTracker, OwnAddress};
 #[cfg(feature = "client")]
 pub use negotiation::RosterItem;
 pub use outgoing::Batch;
+#[cfg(feature = "net")]
+pub(crate) use outgoing::check_sender;
 pub use probe::{Barrier, Keepalive, Question};
 pub use server::{AcceptConfig, AcceptEvent, AcceptStream};
 #[cfg(feature = "client")]

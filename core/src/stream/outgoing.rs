@@ -87,7 +87,7 @@ impl Batch {
 
 /// Refuses a stanza whose `from` is missing or not of `domain`: the server would answer it by
 /// closing the stream with `invalid-from`, for everybody on it.
-pub(super) fn check_sender(stanza: &[u8], domain: &str) -> Result<()> {
+pub(crate) fn check_sender(stanza: &[u8], domain: &str) -> Result<()> {
     match sender(stanza) {
         Some(from) if is_of(from, domain) => Ok(()),
         Some(from) => Err(Error::new(

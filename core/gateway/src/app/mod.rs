@@ -3,22 +3,25 @@
 pub mod known;
 pub mod waiters;
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use appxmpp::net::{Backend, Connection, ConnectionConfig, Event};
+use appxmpp::net::{Backend, Connection, ConnectionConfig, Event, LiveOutbox};
 use appxmpp::service::{
-    Delivery, DropReason, InboundServices, MessageCall, Service, ServiceConfig, Status,
+    Delivery, DropReason, InboundServices, MessageCall, OutboxLimits, Outgoing, Sending, Service,
+    ServiceConfig, Status,
 };
 use appxmpp::stanza::{Stanza, StanzaKind};
-use appxmpp::store::{DeadLetter, Store};
+use appxmpp::store::{Change, DeadLetter, Store};
 use appxmpp::stream::Batch;
 use appxmpp::{Jid, Result, ns};
+use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::config::{self, Event as Target};
-use crate::deliver::engine::{Engine, Outbox, inbound};
+use crate::deliver::engine::{Engine, Outbox, inbound, refusal};
 use crate::deliver::{codes, reply};
 use crate::metrics::{Direction, Metrics};
 use crate::rest::error::RestError;
@@ -45,6 +48,8 @@ pub struct App {
     connection: Connection,
     service: Arc<Service>,
     keeps: bool,
+    outbox: Option<Arc<LiveOutbox>>,
+    stream: Stream,
     engine: Arc<Engine<Stream>>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,
@@ -59,32 +64,77 @@ struct Stream {
     metrics: Arc<Metrics>,
     /// The service, if its store outlives the process.
     keeper: Option<Arc<Service>>,
+    outbox: Option<Arc<LiveOutbox>>,
+}
+
+impl Stream {
+    /// Sends a message or presence: stored where there is an outbox, else written. `changes` are
+    /// stored with it, or soon.
+    async fn send_stanza(&self, stanza: &str, changes: Vec<Change>) -> Result<()> {
+        match &self.outbox {
+            None => {
+                let sent = self.connection.send(stanza).await;
+                self.settle_soon(changes);
+                sent
+            }
+            Some(outbox) => {
+                self.connection.check(stanza)?;
+                let head = Bytes::copy_from_slice(stanza.as_bytes());
+                let one = Outgoing { recipient: 0, head, tail: Bytes::new() };
+                outbox.keep(&[one], changes).await.error.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    fn settle_soon(&self, changes: Vec<Change>) {
+        if let Some(service) = &self.keeper {
+            changes.into_iter().for_each(|change| service.settle_delivery(change));
+        }
+    }
 }
 
 impl Outbox for Stream {
     async fn send(&self, stanza: String) {
-        match self.connection.send(&stanza).await {
-            Ok(()) => self.metrics.stanza(Direction::Out, kind_of(&stanza)),
-            Err(error) => tracing::warn!("a reply was lost: {error}"),
-        }
+        self.reply(&stanza, Vec::new()).await;
     }
 
-    fn forget(&self, id: u64) {
-        if let Some(service) = &self.keeper {
-            service.forget_delivery(id);
+    async fn settle(&self, id: u64, dead: Option<&'static str>, reply: Option<String>) {
+        let change = self.keeper.as_ref().map(|service| match dead {
+            Some(reason) => service.delivery_dead(id, utc(), reason),
+            None => service.delivery_done(id),
+        });
+        let changes: Vec<_> = change.into_iter().collect();
+        match reply {
+            Some(stanza) => self.reply(&stanza, changes).await,
+            None => self.settle_soon(changes),
         }
-    }
-
-    fn bury(&self, id: u64, reason: &str) {
-        let Some(service) = &self.keeper else { return };
-        let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // A fault is logged; the delivery is tried again after the next start.
-        let _ = tokio::task::block_in_place(|| service.bury_delivery(id, utc, reason));
     }
 
     fn keeps(&self) -> bool {
         self.keeper.is_some()
     }
+}
+
+impl Stream {
+    async fn reply(&self, stanza: &str, changes: Vec<Change>) {
+        let sent = match self.send_stanza(stanza, changes.clone()).await {
+            Err(error) if self.outbox.is_some() => {
+                // It may still reach a live stream.
+                tracing::warn!("a reply could not be stored: {error}");
+                self.settle_soon(changes);
+                self.connection.send(stanza).await
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => self.metrics.stanza(Direction::Out, kind_of(stanza)),
+            Err(error) => tracing::warn!("a reply was lost: {error}"),
+        }
+    }
+}
+
+fn utc() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn kind_of(stanza: &str) -> &'static str {
@@ -97,7 +147,7 @@ fn kind_of(stanza: &str) -> &'static str {
 
 impl App {
     /// Opens the stream of `config` and starts to serve it. `keeps` says whether `store` outlives the
-    /// process, so that deliveries are worth keeping in it.
+    /// process, so that deliveries are worth keeping in it, and `outbox` what may wait there to be sent.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](appxmpp::error::ErrorKind::Config) for settings that cannot work, [`ErrorKind::Store`](appxmpp::error::ErrorKind::Store) for a store that
@@ -106,6 +156,7 @@ impl App {
         config: config::App,
         store: Box<dyn Store>,
         keeps: bool,
+        outbox: Option<OutboxLimits>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
@@ -115,13 +166,24 @@ impl App {
         let mut wire = ConnectionConfig::for_backend(&backend, Some(secret))?;
         // Every waiting request has a place of its own in `waiters`.
         wire.requests = 64;
+        wire.barrier = outbox.map(|_| LiveOutbox::BARRIER);
+        if let Some(keepalive) = &mut wire.keepalive {
+            keepalive.idle = config.keepalive;
+            keepalive.answer = config.keepalive_timeout;
+        }
         let service = Arc::new(Service::new(service_config(&config)?, store)?);
         let left = if keeps { service.restore_deliveries()? } else { Vec::new() };
         let connection = Connection::open_on(&tokio::runtime::Handle::current(), wire);
-        let outbox = Stream {
+        let outbox =
+            outbox.map(|limits| LiveOutbox::new(connection.clone(), Arc::clone(&service), limits));
+        if let Some(outbox) = &outbox {
+            tokio::spawn(Arc::clone(outbox).run());
+        }
+        let stream = Stream {
             connection: connection.clone(),
             metrics: Arc::clone(&metrics),
             keeper: keeps.then(|| Arc::clone(&service)),
+            outbox: outbox.clone(),
         };
         let realm = format!("basic realm=\"{0}/rest\", bearer realm=\"{0}/rest\"", config.domain);
         metrics.stream(&config.id, false);
@@ -131,10 +193,12 @@ impl App {
                 .unwrap_or_else(|_| HeaderValue::from_static("basic, bearer")),
             waiters: Arc::default(),
             known: Known::default(),
-            engine: Engine::new(Arc::clone(&config), Arc::clone(&metrics), outbox),
+            engine: Engine::new(Arc::clone(&config), Arc::clone(&metrics), stream.clone()),
             connection,
             service,
             keeps,
+            outbox,
+            stream,
             metrics,
             config: RwLock::new(config),
         });
@@ -179,18 +243,39 @@ impl App {
         self.connection.ready().await
     }
 
-    /// Sends a stanza, written to the live stream when this returns.
+    /// Sends an iq, written to the live stream when this returns.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub async fn ask(&self, iq: &str) -> Result<(), RestError> {
+        self.within(self.connection.send(iq), "iq", RestError::from_core).await
+    }
+
+    /// Sends a message or presence. When this returns it is on disk, where there is an outbox, else
+    /// written to the live stream.
     ///
     /// # Errors
     /// Why it was not.
     pub async fn send(&self, stanza: &str, kind: &'static str) -> Result<(), RestError> {
-        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.connection.send(stanza)).await;
-        match sent {
+        let failed = match self.outbox {
+            Some(_) => RestError::from_outbox,
+            None => RestError::from_core,
+        };
+        self.within(self.stream.send_stanza(stanza, Vec::new()), kind, failed).await
+    }
+
+    async fn within(
+        &self,
+        sending: impl Future<Output = Result<()>>,
+        kind: &'static str,
+        failed: fn(&appxmpp::Error) -> RestError,
+    ) -> Result<(), RestError> {
+        match tokio::time::timeout(WRITE_TIMEOUT, sending).await {
             Ok(Ok(())) => {
                 self.metrics.stanza(Direction::Out, kind);
                 Ok(())
             }
-            Ok(Err(error)) => Err(RestError::from_core(&error)),
+            Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(RestError { retry_after: Some(5), ..RestError::BUSY }),
         }
     }
@@ -200,24 +285,35 @@ impl App {
     /// # Errors
     /// What the service refuses.
     pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
+        self.service.set_utc(utc());
         let mut sending = self.service.send_message(call)?;
-        let mut batch = Batch::new();
-        let limits = appxmpp::xml::Limits::default();
-        let mut indices = Vec::with_capacity(sending.stanzas.len());
-        for index in 0..sending.stanzas.len() {
-            let bytes = sending.stanzas[index].to_bytes();
-            match batch.push(&bytes, ns::COMPONENT, &limits) {
-                Ok(()) => indices.push(index),
-                Err(_) => sending.fail(index),
+        let sent = match &self.outbox {
+            Some(outbox) => {
+                let keep = outbox.keep(&sending.stanzas, Vec::new());
+                tokio::time::timeout(WRITE_TIMEOUT, keep).await.map_or(0, |kept| kept.stored)
             }
+            None => self.write(&mut sending).await,
+        };
+        for index in sent..sending.stanzas.len() {
+            sending.fail(index);
         }
-        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.connection.send_many(batch)).await;
-        let written = sent.map_or(0, |sent| sent.written);
-        indices.iter().skip(written).for_each(|index| sending.fail(*index));
-        for _ in 0..written {
+        for _ in 0..sent {
             self.metrics.stanza(Direction::Out, "message");
         }
         Ok(sending.statuses)
+    }
+
+    /// Writes to the live stream; how many from the first on were written.
+    async fn write(&self, sending: &mut Sending) -> usize {
+        let mut batch = Batch::new();
+        let limits = appxmpp::xml::Limits::default();
+        for stanza in &sending.stanzas {
+            if batch.push(&stanza.to_bytes(), ns::COMPONENT, &limits).is_err() {
+                break;
+            }
+        }
+        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.connection.send_many(batch)).await;
+        sent.map_or(0, |sent| sent.written)
     }
 
     /// App Engine's service, for presence and invitations.
@@ -234,11 +330,18 @@ impl App {
             self.waiters.len(),
             &stats.each(),
         );
+        if let Some(outbox) = &self.outbox {
+            self.metrics.outbox(&self.config().id, &outbox.stats());
+        }
     }
 
     /// Finishes deliveries, says goodbye, and closes the stream.
     pub async fn close(&self, deadline: Instant) {
         self.engine.drain(deadline).await;
+        if let Some(outbox) = &self.outbox {
+            let _ = tokio::time::timeout_at(deadline, outbox.drained()).await;
+            outbox.close();
+        }
         self.service.handle_closing();
         self.pump(Duration::MAX);
         if let Err(error) = self.service.sync() {
@@ -267,19 +370,26 @@ impl App {
                 Ok(events) if !events.is_empty() => events,
                 _ => return,
             };
-            let mut arrived = Vec::new();
+            let mut arrived = Arrived::default();
             for event in events {
+                if let Some(outbox) = &self.outbox {
+                    outbox.handle_event(&event);
+                }
                 self.take(event, origin.elapsed(), &mut arrived);
             }
-            if self.keeps && !arrived.is_empty() {
-                self.keep(&arrived).await;
+            let Arrived { mut deliveries, mut answers } = arrived;
+            if self.keeps && !deliveries.is_empty() {
+                self.keep(&mut deliveries, &mut answers).await;
             }
-            arrived.into_iter().for_each(|delivery| self.engine.queue(delivery));
+            // Only now: who gets an answer may take what was sent before for received.
+            self.say(&answers);
+            deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
     }
 
-    /// Stores what came, before anybody acts on it.
-    async fn keep(&self, arrived: &[Delivery]) {
+    /// Stores what came, before anybody can learn that it came. What cannot be stored, so that a crash
+    /// would lose it, is not taken: its sender is told, where one tells senders.
+    async fn keep(&self, arrived: &mut Vec<Delivery>, answers: &mut Vec<Bytes>) {
         let changes = arrived.iter().map(|delivery| self.service.keep_delivery(delivery)).collect();
         let (told, answer) = tokio::sync::oneshot::channel();
         let done = move |stored: Result<()>| {
@@ -287,7 +397,13 @@ impl App {
         };
         self.service.submit(changes, Box::new(done));
         if let Ok(Err(error)) = answer.await {
-            tracing::error!("deliveries could not be stored, a crash would lose them: {error}");
+            tracing::error!("{} deliveries could not be stored: {error}", arrived.len());
+            arrived.retain(|delivery| {
+                let answer = refusal(delivery);
+                let is_taken = answer.is_none();
+                answers.extend(answer.map(Bytes::from));
+                is_taken
+            });
         }
     }
 
@@ -299,23 +415,23 @@ impl App {
         tokio::task::block_in_place(|| self.service.dead_letters())
     }
 
-    /// Delivers a dead letter again; whether there is one with this id.
+    /// Delivers dead letters again; those there were.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn replay(&self, id: u64) -> Result<bool> {
-        let replayed = tokio::task::block_in_place(|| self.service.replay_dead_letter(id))?;
-        let found = replayed.is_some();
+    /// The store cannot be read or written.
+    pub fn replay(&self, ids: &HashSet<u64>) -> Result<Vec<u64>> {
+        let replayed = tokio::task::block_in_place(|| self.service.replay_dead_letters(ids))?;
+        let ids = replayed.iter().map(|delivery| delivery.id).collect();
         replayed.into_iter().for_each(|delivery| self.engine.restore(delivery));
-        Ok(found)
+        Ok(ids)
     }
 
-    /// Forgets a dead letter.
+    /// Forgets dead letters; those there were.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn purge(&self, id: u64) -> Result<()> {
-        tokio::task::block_in_place(|| self.service.purge_dead_letter(id))
+    /// The store cannot be read or written.
+    pub fn purge(&self, ids: &HashSet<u64>) -> Result<Vec<u64>> {
+        tokio::task::block_in_place(|| self.service.purge_dead_letters(ids))
     }
 
     /// Sends what the service wants to say now; whether all of it went out.
@@ -327,7 +443,7 @@ impl App {
         self.say(&self.service.handle_timeout(now, ROOM))
     }
 
-    fn say(&self, stanzas: &[bytes::Bytes]) -> bool {
+    fn say(&self, stanzas: &[Bytes]) -> bool {
         let mut well = true;
         for stanza in stanzas {
             let text = String::from_utf8_lossy(stanza);
@@ -345,7 +461,7 @@ impl App {
         well
     }
 
-    fn take(&self, event: Event, now: Duration, arrived: &mut Vec<Delivery>) {
+    fn take(&self, event: Event, now: Duration, arrived: &mut Arrived) {
         let config = self.config();
         let app = &config.id;
         match event {
@@ -367,7 +483,7 @@ impl App {
         }
     }
 
-    fn stanza(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
+    fn stanza(&self, stanza: Stanza, arrived: &mut Arrived) {
         let kind = match stanza.kind() {
             StanzaKind::Message => "message",
             StanzaKind::Presence => "presence",
@@ -392,17 +508,16 @@ impl App {
         } else if callback {
             self.call_back(stanza, arrived);
         } else {
-            self.decline(&stanza);
+            decline(&stanza, arrived);
         }
     }
 
     /// App Engine's way.
-    fn serve(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
-        let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let inbound = self.service.handle_stanza(utc, stanza.clone());
-        self.say(&inbound.sends);
+    fn serve(&self, stanza: Stanza, arrived: &mut Arrived) {
+        let inbound = self.service.handle_stanza(utc(), stanza.clone());
+        arrived.answers.extend(inbound.sends);
         if let Some(delivery) = inbound.delivery {
-            arrived.push(delivery);
+            arrived.deliveries.push(delivery);
         } else if let Some(reason) = inbound.dropped {
             let unknown = !matches!(reason, DropReason::NotOurs | DropReason::NoSender);
             if self.config().callback_url.is_some() && unknown {
@@ -410,32 +525,40 @@ impl App {
             } else if matches!(reason, DropReason::Disabled(_))
                 && stanza.kind() == StanzaKind::Message
             {
-                self.decline(&stanza);
+                decline(&stanza, arrived);
             }
         }
     }
 
     /// mod_rest's way.
-    fn call_back(&self, stanza: Stanza, arrived: &mut Vec<Delivery>) {
+    fn call_back(&self, stanza: Stanza, arrived: &mut Arrived) {
         let Some(inbound) = inbound(&stanza) else { return };
         let config = self.config();
         let kind = config.callback_stanzas.contains(&inbound.kind);
         if kind && config.callback_events.contains(&target(&stanza)) {
-            arrived.push(self.engine.callback_of(stanza));
+            arrived.deliveries.push(self.engine.callback_of(stanza));
         } else {
-            self.decline(&stanza);
+            decline(&stanza, arrived);
         }
     }
+}
 
-    /// Nobody handles it: the sender is told so.
-    fn decline(&self, stanza: &Stanza) {
-        let Some(inbound) = inbound(stanza) else { return };
-        if matches!(inbound.type_, Some("error" | "result")) {
-            return;
-        }
-        let error = reply::error(&inbound, codes::condition(503), None);
-        self.say(&[error.into()]);
+/// What came of events that were taken together.
+#[derive(Default)]
+struct Arrived {
+    deliveries: Vec<Delivery>,
+    /// What is to be said about them, once the deliveries are stored.
+    answers: Vec<Bytes>,
+}
+
+/// Nobody handles it: the sender is told so.
+fn decline(stanza: &Stanza, arrived: &mut Arrived) {
+    let Some(inbound) = inbound(stanza) else { return };
+    if matches!(inbound.type_, Some("error" | "result")) {
+        return;
     }
+    let error = reply::error(&inbound, codes::condition(503), None);
+    arrived.answers.push(error.into());
 }
 
 fn target(stanza: &Stanza) -> Target {

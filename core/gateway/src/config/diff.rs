@@ -1,5 +1,7 @@
 //! What differs between two configurations, and what of it a running daemon can take over.
 
+use appxmpp::service::OutboxLimits;
+
 use super::{App, Config, Http, Log, Store};
 
 /// The keys of an app that differ.
@@ -25,6 +27,8 @@ pub struct Settings {
     pub http: Http,
     /// `[store]`
     pub store: Store,
+    /// What of `[store]` is about the outbox.
+    pub outbox: Option<OutboxLimits>,
     /// `[log]`
     pub log: Log,
     /// `drain_seconds`
@@ -34,8 +38,9 @@ pub struct Settings {
 impl Settings {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
-        let Config { http, store, log, drain, .. } = config;
-        Self { http: http.clone(), store: store.clone(), log: log.clone(), drain: *drain }
+        let Config { http, store, outbox, log, drain, .. } = config;
+        let (http, store, log) = (http.clone(), store.clone(), log.clone());
+        Self { http, store, outbox: *outbox, log, drain: *drain }
     }
 }
 
@@ -44,7 +49,7 @@ pub fn process(old: &Settings, new: &Config) -> Vec<&'static str> {
     let new = Settings::of(new);
     let tables = [
         ("[http]", old.http != new.http),
-        ("[store]", old.store != new.store),
+        ("[store]", old.store != new.store || old.outbox != new.outbox),
         ("[log]", old.log != new.log),
         ("drain_seconds", old.drain != new.drain),
     ];
@@ -70,7 +75,9 @@ pub fn app(old: &App, new: &App) -> Changes {
                 "credentials" keyring,
                 "webhook_secret" webhook_secret,
                 "webhook_timeout_seconds" webhook_timeout,
-                "webhook_attempts" webhook_attempts,
+                "webhook_deadline_seconds" webhook_deadline,
+                "webhook_pause_ms" webhook_pause,
+                "webhook_longest_pause_seconds" webhook_longest_pause,
                 "webhook_concurrency" webhook_concurrency,
                 "strict_mod_rest" strict,
                 "bounce_wait_ms" bounce_wait,
@@ -90,6 +97,8 @@ pub fn app(old: &App, new: &App) -> Changes {
                 "secret" secret,
                 "inbound_services" inbound_services,
                 "webhook_queue" webhook_queue,
+                "keepalive_seconds" keepalive,
+                "keepalive_timeout_seconds" keepalive_timeout,
             ];
             if turned(old, new) {
                 restart.push("url (set or removed)");
@@ -111,6 +120,8 @@ pub fn keep(old: &App, new: &mut App) {
     new.secret.clone_from(&old.secret);
     new.inbound_services.clone_from(&old.inbound_services);
     new.webhook_queue = old.webhook_queue;
+    new.keepalive = old.keepalive;
+    new.keepalive_timeout = old.keepalive_timeout;
     if turned(old, new) {
         new.url.clone_from(&old.url);
     }

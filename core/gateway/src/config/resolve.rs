@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use appxmpp::service::OutboxLimits;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
 
@@ -36,10 +37,12 @@ pub(super) fn resolve(root: Table, around: &dyn Surroundings) -> Result<Config> 
         }
     }
     let top = Section { name: "", table: &root };
+    let (outbox, store) = (outbox(&section("store")), store(&section("store"))?);
     Ok(Config {
         apps: list,
         http: http(&section("http"))?,
-        store: store(&section("store"))?,
+        outbox: outbox.filter(|_| store != Store::Memory),
+        store,
         log: log(&section("log"))?,
         drain: top.seconds("drain_seconds"),
     })
@@ -78,6 +81,10 @@ impl Section<'_> {
 
     fn seconds(&self, name: &str) -> Duration {
         Duration::from_secs(self.number(name).into())
+    }
+
+    fn milliseconds(&self, name: &str) -> Duration {
+        Duration::from_millis(self.number(name).into())
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -134,13 +141,17 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         callback_events: app.words("callback_events", event, "bare, full, host")?,
         webhook_secret: webhook,
         webhook_timeout: app.seconds("webhook_timeout_seconds"),
-        webhook_attempts: app.number("webhook_attempts").max(1),
+        webhook_deadline: app.seconds("webhook_deadline_seconds"),
+        webhook_pause: app.milliseconds("webhook_pause_ms"),
+        webhook_longest_pause: app.seconds("webhook_longest_pause_seconds"),
         webhook_concurrency: app.size("webhook_concurrency").max(1),
         webhook_queue: app.size("webhook_queue").max(1),
         strict: app.flag("strict_mod_rest"),
-        bounce_wait: Duration::from_millis(app.number("bounce_wait_ms").into()),
+        bounce_wait: app.milliseconds("bounce_wait_ms"),
         iq_timeout: app.seconds("iq_timeout_seconds"),
         iq_max_timeout: app.seconds("iq_max_timeout_seconds"),
+        keepalive: app.seconds("keepalive_seconds").max(Duration::from_secs(1)),
+        keepalive_timeout: app.seconds("keepalive_timeout_seconds").max(Duration::from_secs(1)),
         stanza_size_limit: app.size("stanza_size_limit"),
         id,
         domain,
@@ -328,6 +339,14 @@ fn store(store: &Section<'_>) -> Result<Store> {
         }
         _ => Err(config(format!("url in [store] must be memory: or sqlite:/PATH, not {url:?}"))),
     }
+}
+
+fn outbox(store: &Section<'_>) -> Option<OutboxLimits> {
+    store.flag("durable").then(|| OutboxLimits {
+        stanzas: store.size("outbox_messages"),
+        bytes: store.size("outbox_megabytes").saturating_mul(1024 * 1024),
+        expiry: store.seconds("outbox_expiry_seconds"),
+    })
 }
 
 fn log(log: &Section<'_>) -> Result<Log> {

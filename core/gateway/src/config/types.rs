@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use appxmpp::service::OutboxLimits;
+
 use crate::rest::auth::Keyring;
 use crate::rest::media::Media;
 use crate::rest::path::Kind;
@@ -18,6 +20,8 @@ pub struct Config {
     pub http: Http,
     /// Where state is kept.
     pub store: Store,
+    /// What may wait to be sent, if messages are stored before they count as sent.
+    pub outbox: Option<OutboxLimits>,
     /// The log.
     pub log: Log,
     /// How long a stop waits for work in flight.
@@ -57,8 +61,12 @@ pub struct App {
     pub webhook_secret: Secret,
     /// How long a webhook may take.
     pub webhook_timeout: Duration,
-    /// How often a delivery is tried.
-    pub webhook_attempts: u32,
+    /// For how long a delivery is tried again.
+    pub webhook_deadline: Duration,
+    /// The first pause between two attempts.
+    pub webhook_pause: Duration,
+    /// The longest one.
+    pub webhook_longest_pause: Duration,
     /// How many run at once.
     pub webhook_concurrency: usize,
     /// How many may wait.
@@ -71,6 +79,10 @@ pub struct App {
     pub iq_timeout: Duration,
     /// How long it may be made to wait.
     pub iq_max_timeout: Duration,
+    /// After how much silence the server is asked whether it is there.
+    pub keepalive: Duration,
+    /// How long it may take to answer.
+    pub keepalive_timeout: Duration,
     /// The longest request body, in bytes.
     pub stanza_size_limit: usize,
 }

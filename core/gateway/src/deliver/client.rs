@@ -44,10 +44,10 @@ pub enum Failure {
     Connect(String),
     /// No whole answer in the time allowed.
     Timeout,
-    /// The answer was no HTTP, broke off, or was too long.
+    /// The answer was no HTTP, or broke off.
     Broken(String),
-    /// The daemon stops before the next attempt.
-    Stopped,
+    /// It can never be posted, or its answer is too long.
+    Unusable(String),
 }
 
 impl Failure {
@@ -57,7 +57,7 @@ impl Failure {
             Self::Connect(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Broken(_) => "broken",
-            Self::Stopped => "stopped",
+            Self::Unusable(_) => "unusable",
         }
     }
 }
@@ -68,7 +68,7 @@ impl std::fmt::Display for Failure {
             Self::Connect(why) => write!(f, "cannot connect: {why}"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Broken(why) => write!(f, "unreadable answer: {why}"),
-            Self::Stopped => f.write_str("the gateway stops"),
+            Self::Unusable(why) => f.write_str(why),
         }
     }
 }
@@ -132,6 +132,7 @@ impl Poster {
                 // It was closed in the moment it was taken.
                 Err(Lost::Unsent(unsent, _)) if !is_new => request = *unsent,
                 Err(Lost::Unsent(_, why) | Lost::Broken(why)) => return Err(Failure::Broken(why)),
+                Err(Lost::Unusable(why)) => return Err(Failure::Unusable(why)),
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use appxmpp::service::{Delivery, InboundService, LaneLimits, Lanes, Ticket};
+use appxmpp::service::{
+    Attempt, Delivery, InboundService, Inbox, LaneLimits, Retry, Ticket, Verdict,
+};
 use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT};
@@ -26,17 +28,18 @@ use crate::rest::{form, json, stanza};
 
 const ACCEPTED: &str =
     "application/xmpp+xml, application/json, application/x-www-form-urlencoded, text/plain";
-/// The longest pause before another attempt.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-/// Takes replies to where they go.
+/// What becomes of deliveries and of the replies to them.
 pub trait Outbox: Send + Sync + 'static {
     /// Sends a stanza as soon as possible; what cannot be sent is logged and lost.
     fn send(&self, stanza: String) -> impl Future<Output = ()> + Send;
-    /// A delivery need not be kept any more.
-    fn forget(&self, id: u64);
-    /// A delivery is given up.
-    fn bury(&self, id: u64, reason: &str);
+    /// The delivery `id` need not be kept any more: it is done, or given up for the reason `dead`.
+    /// `reply` goes to its sender; where it can be stored, that is done with the rest, all or none.
+    fn settle(
+        &self,
+        id: u64,
+        dead: Option<&'static str>,
+        reply: Option<String>,
+    ) -> impl Future<Output = ()> + Send;
     /// Whether what is not delivered when the daemon stops will be after its next start.
     fn keeps(&self) -> bool;
 }
@@ -50,8 +53,7 @@ pub struct Engine<O> {
     state: Mutex<State>,
     /// Wakes who waits for the last delivery to end.
     idle: Notify,
-    /// Ends pauses between attempts.
-    stopping: Notify,
+    origin: tokio::time::Instant,
     next_id: AtomicU64,
     run: String,
 }
@@ -105,11 +107,48 @@ impl Live {
     }
 }
 
+impl config::App {
+    fn retry(&self) -> Retry {
+        Retry {
+            first: self.webhook_pause,
+            longest: self.webhook_longest_pause,
+            deadline: if self.strict { Duration::ZERO } else { self.webhook_deadline },
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    lanes: Lanes,
+    inbox: Inbox,
     running: usize,
     stopped: bool,
+}
+
+/// How an attempt went.
+struct Tried {
+    result: Result<Answer, Failure>,
+    outcome: DeliveryOutcome,
+}
+
+impl Tried {
+    fn new(result: Result<Answer, Failure>) -> Self {
+        let outcome = match &result {
+            Ok(answer) => DeliveryOutcome::of(answer.status),
+            Err(failure) => DeliveryOutcome::failed(failure),
+        };
+        Self { result, outcome }
+    }
+
+    fn attempt(&self) -> Attempt {
+        match &self.result {
+            Ok(answer) => {
+                Attempt::Answered { status: answer.status, retry_after: answer.retry_after }
+            }
+            Err(Failure::Connect(_) | Failure::Timeout | Failure::Broken(_)) => Attempt::Unanswered,
+            // Another attempt would end the same way.
+            Err(Failure::Unusable(_)) => Attempt::Answered { status: 500, retry_after: None },
+        }
+    }
 }
 
 impl<O: Outbox> Engine<O> {
@@ -124,9 +163,13 @@ impl<O: Outbox> Engine<O> {
             poster: Poster::new(app.webhook_concurrency),
             metrics,
             outbox,
-            state: Mutex::new(State { lanes: Lanes::new(limits), running: 0, stopped: false }),
+            state: Mutex::new(State {
+                inbox: Inbox::new(limits, app.retry()),
+                running: 0,
+                stopped: false,
+            }),
             idle: Notify::new(),
-            stopping: Notify::new(),
+            origin: tokio::time::Instant::now(),
             next_id: AtomicU64::new(first_callback()),
             run: id::alphanumeric::<8>(),
             live: RwLock::new(Live::new(app)),
@@ -135,6 +178,7 @@ impl<O: Outbox> Engine<O> {
 
     /// Goes by other settings from the next delivery on.
     pub fn reload(&self, app: Arc<config::App>) {
+        self.lock().inbox.set_retry(app.retry());
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Live::new(app);
     }
 
@@ -144,7 +188,7 @@ impl<O: Outbox> Engine<O> {
 
     /// How many deliveries wait or run.
     pub fn depth(&self) -> usize {
-        self.lock().lanes.len()
+        self.lock().inbox.len()
     }
 
     /// The mod_rest callback of a stanza.
@@ -159,59 +203,68 @@ impl<O: Outbox> Engine<O> {
     /// Queues what an earlier run left, whatever the bounds.
     pub fn restore(self: &Arc<Self>, delivery: Delivery) {
         let mut state = self.lock();
-        state.lanes.restore(delivery);
+        state.inbox.restore(self.now(), delivery);
         self.start(&mut state);
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     /// Queues a form post that the service made, or a callback.
     pub fn queue(self: &Arc<Self>, delivery: Delivery) {
         let refused = {
             let mut state = self.lock();
-            let refused = state.lanes.push(delivery).err();
+            let refused = state.inbox.push(self.now(), delivery).err();
             self.start(&mut state);
             refused
         };
         if let Some(delivery) = refused {
             self.metrics.delivered(route(&delivery), DeliveryOutcome::Refused);
-            self.outbox.forget(delivery.id);
-            self.refuse(&delivery);
+            tracing::warn!(
+                app = self.live().app.id,
+                "the delivery queue is full; a stanza was refused"
+            );
+            let engine = Arc::clone(self);
+            tokio::spawn(async move {
+                engine.outbox.settle(delivery.id, None, refusal(&delivery)).await;
+            });
         }
-    }
-
-    /// There is no room: the sender is told to try again later.
-    fn refuse(self: &Arc<Self>, delivery: &Delivery) {
-        tracing::warn!(
-            app = self.live().app.id,
-            "the delivery queue is full; a stanza was refused"
-        );
-        let Some(inbound) = inbound(&delivery.stanza) else { return };
-        let answerable = delivery.path.is_empty() || delivery.service == InboundService::Message;
-        if !answerable || matches!(inbound.type_, Some("error" | "result")) {
-            return;
-        }
-        let stanza = reply::error(&inbound, super::codes::condition(429), None);
-        let engine = Arc::clone(self);
-        tokio::spawn(async move { engine.outbox.send(stanza).await });
     }
 
     /// Starts as many deliveries as may run.
     fn start(self: &Arc<Self>, state: &mut State) {
         let most = self.live().app.webhook_concurrency;
         while state.running < most && !state.stopped {
-            let Some((ticket, delivery)) = state.lanes.claim(1).pop() else { break };
+            let Some((ticket, delivery)) = state.inbox.claim(self.now(), 1).pop() else { break };
             state.running += 1;
             let engine = Arc::clone(self);
             tokio::spawn(async move { engine.work(ticket, delivery).await });
         }
     }
 
-    /// Handles one delivery, and others after it for as long as there are any.
+    /// Attempts one delivery, and others after it for as long as there are any.
     async fn work(self: Arc<Self>, mut ticket: Ticket, mut delivery: Arc<Delivery>) {
         loop {
-            self.deliver(&delivery).await;
+            let live = self.live();
+            let tried = self.attempt(&live, &delivery).await;
+            let (now, attempt) = (self.now(), tried.attempt());
+            let (verdict, since) = {
+                let inbox = &self.lock().inbox;
+                (inbox.judge(now, delivery.id, attempt), inbox.since(delivery.id))
+            };
+            if !matches!(verdict, Verdict::RetryAt(_)) {
+                let took = now.saturating_sub(since.unwrap_or(now));
+                self.metrics.delivery_took(route(&delivery), tried.outcome, took);
+                self.settle(&live, &delivery, &tried, verdict).await;
+            }
             let mut state = self.lock();
-            state.lanes.done(&ticket);
-            let next = if state.stopped { None } else { state.lanes.claim(1).pop() };
+            if let Verdict::RetryAt(at) = state.inbox.finish(now, ticket, delivery, attempt) {
+                self.metrics.retried();
+                self.start_at(at);
+            }
+            let now = self.now();
+            let next = if state.stopped { None } else { state.inbox.claim(now, 1).pop() };
             match next {
                 Some(claimed) => (ticket, delivery) = claimed,
                 None => {
@@ -225,49 +278,79 @@ impl<O: Outbox> Engine<O> {
         }
     }
 
-    /// Takes no more, and waits for what runs, at most until `deadline`.
+    /// Starts what is due at `at`.
+    fn start_at(self: &Arc<Self>, at: Duration) {
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(engine.origin + at).await;
+            engine.start(&mut engine.lock());
+        });
+    }
+
+    /// Takes no more, and waits for what runs, at most until `deadline`. What waits for another
+    /// attempt is waited for only where it would be lost.
     pub async fn drain(&self, deadline: tokio::time::Instant) {
         loop {
             let idle = self.idle.notified();
             {
                 let state = self.lock();
-                if state.running == 0 && state.lanes.is_empty() {
-                    return;
+                let rests = self.outbox.keeps() && !state.inbox.has_ready(self.now());
+                if state.running == 0 && (rests || state.inbox.is_empty()) {
+                    break;
                 }
             }
             if tokio::time::timeout_at(deadline, idle).await.is_err() {
                 break;
             }
         }
-        self.lock().stopped = true;
-        self.stopping.notify_waiters();
+        let left = {
+            let mut state = self.lock();
+            state.stopped = true;
+            if state.inbox.is_empty() {
+                return;
+            }
+            if self.outbox.keeps() { Vec::new() } else { state.inbox.drain() }
+        };
         tracing::warn!(
             app = self.live().app.id,
-            left = self.depth(),
+            left = self.depth() + left.len(),
             "stopped with deliveries left"
         );
-    }
-
-    async fn deliver(&self, delivery: &Delivery) {
-        let started = Instant::now();
-        let live = self.live();
-        let outcome = if delivery.path.is_empty() {
-            self.callback(&live, delivery).await
-        } else {
-            self.form_post(&live, delivery).await
-        };
-        self.metrics.delivery_took(route(delivery), outcome, started.elapsed());
-        match outcome {
-            DeliveryOutcome::Stopped => {}
-            outcome if outcome.is_undelivered() => self.outbox.bury(delivery.id, outcome.word()),
-            _ => self.outbox.forget(delivery.id),
+        for delivery in left {
+            self.metrics.delivered(route(&delivery), DeliveryOutcome::Stopped);
+            if let Some(reply) = given_up(&delivery) {
+                self.outbox.send(reply).await;
+            }
         }
     }
 
-    async fn callback(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
+    /// A delivery is done or given up: its sender gets what is due.
+    async fn settle(&self, live: &Live, delivery: &Delivery, tried: &Tried, verdict: Verdict) {
+        let dead = (verdict == Verdict::Dead).then(|| tried.outcome.word());
+        // With one attempt each the app's answer is what counts, as in mod_rest.
+        let patient = !live.app.retry().deadline.is_zero();
+        let reply = if delivery.path.is_empty() && !(dead.is_some() && patient) {
+            reply_to(live, delivery, &tried.result)
+        } else if dead.is_some() || tried.result.is_err() {
+            given_up(delivery)
+        } else {
+            None
+        };
+        self.outbox.settle(delivery.id, dead, reply).await;
+    }
+
+    async fn attempt(&self, live: &Live, delivery: &Delivery) -> Tried {
+        if delivery.path.is_empty() {
+            self.callback(live, delivery).await
+        } else {
+            self.form_post(live, delivery).await
+        }
+    }
+
+    async fn callback(&self, live: &Live, delivery: &Delivery) -> Tried {
         let stanza = &delivery.stanza;
         let (Some(inbound), Some(url)) = (inbound(stanza), &live.app.callback_url) else {
-            return DeliveryOutcome::Refused;
+            return Tried::new(Err(Failure::Unusable("there is no callback_url any more".into())));
         };
         let media = *live.media.lock().unwrap_or_else(PoisonError::into_inner);
         let target = match &live.callback {
@@ -282,33 +365,13 @@ impl<O: Outbox> Engine<O> {
             headers.insert(CONTENT_LANGUAGE, language);
         }
         let body = body(stanza, media, live.app.strict);
-        let result = self.attempt(live, delivery, target, headers, body).await;
-        let (reply, outcome) = match &result {
-            Ok(answer) => {
-                let outcome = Outcome::Answered {
-                    status: answer.status,
-                    content_type: answer.content_type.as_deref(),
-                    body: &answer.body,
-                };
-                (
-                    reply::reply(&inbound, &outcome, live.app.strict),
-                    DeliveryOutcome::of(answer.status),
-                )
-            }
-            Err(Failure::Stopped) => (None, DeliveryOutcome::Stopped),
-            Err(failure) => {
-                let reply = reply::reply(&inbound, &Outcome::Unreachable, live.app.strict);
-                (reply, DeliveryOutcome::failed(failure))
-            }
-        };
-        if let Some(stanza) = reply {
-            self.outbox.send(stanza).await;
-        }
-        outcome
+        Tried::new(self.post(live, delivery, target, headers, body).await)
     }
 
-    async fn form_post(&self, live: &Live, delivery: &Delivery) -> DeliveryOutcome {
-        let Some(base) = &live.url else { return DeliveryOutcome::Refused };
+    async fn form_post(&self, live: &Live, delivery: &Delivery) -> Tried {
+        let Some(base) = &live.url else {
+            return Tried::new(Err(Failure::Unusable("there is no url any more".into())));
+        };
         let fields: Vec<(&str, &str)> =
             delivery.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let form = multipart::encode(&fields);
@@ -319,45 +382,24 @@ impl<O: Outbox> Engine<O> {
             content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
         );
         let body = Bytes::from(form.body);
-        for path in paths(delivery.path, live.app.fallback_paths) {
+        let mut paths = paths(delivery.path, live.app.fallback_paths).into_iter().peekable();
+        loop {
+            let path = paths.next().unwrap_or(delivery.path);
             let target = base.below(path);
-            match self.attempt(live, delivery, target, headers.clone(), body.clone()).await {
-                Ok(answer) if answer.status == 404 && live.app.fallback_paths => {}
-                Ok(answer) => {
-                    let outcome = DeliveryOutcome::of(answer.status);
-                    if outcome != DeliveryOutcome::Ok {
-                        let status = answer.status;
-                        tracing::warn!(
-                            app = live.app.id,
-                            path,
-                            status,
-                            "the app refused a delivery"
-                        );
-                    }
-                    return outcome;
-                }
-                Err(Failure::Stopped) => return DeliveryOutcome::Stopped,
-                Err(failure) => {
-                    self.give_up(delivery).await;
-                    return DeliveryOutcome::failed(&failure);
-                }
+            let tried =
+                Tried::new(self.post(live, delivery, target, headers.clone(), body.clone()).await);
+            let Ok(Answer { status, .. }) = tried.result else { return tried };
+            if status == 404 && paths.peek().is_some() {
+                continue;
             }
-        }
-        tracing::warn!(app = live.app.id, path = delivery.path, "the app has no handler (404)");
-        DeliveryOutcome::of(404)
-    }
-
-    /// The app cannot be reached: the sender of a message learns it.
-    async fn give_up(&self, delivery: &Delivery) {
-        let Some(inbound) = inbound(&delivery.stanza) else { return };
-        let is_message = inbound.kind == Kind::Message && inbound.type_ != Some("error");
-        if is_message {
-            self.outbox.send(reply::error(&inbound, super::codes::UNREACHABLE, None)).await;
+            if tried.outcome != DeliveryOutcome::Ok {
+                tracing::warn!(app = live.app.id, path, status, "the app refused a delivery");
+            }
+            return tried;
         }
     }
 
-    /// Posts once, and again where another attempt may help.
-    async fn attempt(
+    async fn post(
         &self,
         live: &Live,
         delivery: &Delivery,
@@ -367,42 +409,11 @@ impl<O: Outbox> Engine<O> {
     ) -> Result<Answer, Failure> {
         let target = target?;
         let id = self.id_of(delivery);
-        let attempts = if live.app.strict { 1 } else { live.app.webhook_attempts };
-        for attempt in 1.. {
-            live.sign(&mut headers, &id, &body);
-            let timeout = live.app.webhook_timeout;
-            let again = if attempt < attempts { headers.clone() } else { HeaderMap::new() };
-            let sent = std::mem::replace(&mut headers, again);
-            let result = self.poster.post(&target, sent, body.clone(), timeout).await;
-            let pause = match &result {
-                Err(Failure::Connect(_)) => Some(None),
-                Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
-                    Some(answer.retry_after)
-                }
-                _ => None,
-            };
-            let (Some(asked), true) = (pause, attempt < attempts) else {
-                if let Err(failure) = &result {
-                    tracing::warn!(
-                        app = live.app.id,
-                        delivery = id,
-                        attempt,
-                        "webhook failed: {failure}"
-                    );
-                }
-                return result;
-            };
-            self.metrics.retried();
-            let doubled = Duration::from_millis(200 << (2 * attempt.min(6)));
-            let pause = asked.unwrap_or(doubled).min(MAX_PAUSE);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.stopping.notified() => {
-                    return if self.outbox.keeps() { Err(Failure::Stopped) } else { result };
-                }
-            }
-        }
-        Err(Failure::Timeout)
+        live.sign(&mut headers, &id, &body);
+        let posted = self.poster.post(&target, headers, body, live.app.webhook_timeout).await;
+        posted.inspect_err(|failure| {
+            tracing::warn!(app = live.app.id, delivery = id, "webhook failed: {failure}");
+        })
     }
 
     /// The delivery's id for its receiver: one that no other delivery has or had, and that stays where
@@ -489,6 +500,38 @@ fn route(delivery: &Delivery) -> Route {
         InboundService::Subscribe => Route::Subscription,
         InboundService::Error => Route::Error,
     }
+}
+
+/// What a callback's answer says to the sender.
+fn reply_to(live: &Live, delivery: &Delivery, result: &Result<Answer, Failure>) -> Option<String> {
+    let inbound = inbound(&delivery.stanza)?;
+    let outcome = match result {
+        Ok(answer) => Outcome::Answered {
+            status: answer.status,
+            content_type: answer.content_type.as_deref(),
+            body: &answer.body,
+        },
+        Err(_) => Outcome::Unreachable,
+    };
+    reply::reply(&inbound, &outcome, live.app.strict)
+}
+
+/// The app could not be reached: the sender learns it, unless it is App Engine's presence or an
+/// error, which nobody waits for an answer to.
+fn given_up(delivery: &Delivery) -> Option<String> {
+    answer(delivery, super::codes::UNREACHABLE)
+}
+
+/// There is no room: the sender is told to try again later.
+pub(crate) fn refusal(delivery: &Delivery) -> Option<String> {
+    answer(delivery, super::codes::condition(429))
+}
+
+fn answer(delivery: &Delivery, why: super::codes::Condition) -> Option<String> {
+    let inbound = inbound(&delivery.stanza)?;
+    let is_answerable = delivery.path.is_empty() || delivery.service == InboundService::Message;
+    let is_answer = matches!(inbound.type_, Some("error" | "result"));
+    (is_answerable && !is_answer).then(|| reply::error(&inbound, why, None))
 }
 
 /// What the reply to a stanza depends on; `None` for what is no stanza or has no sender.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -101,6 +101,8 @@ pub(super) enum Lost {
     Unsent(Box<Request<Full<Bytes>>>, String),
     /// Some of it may have been.
     Broken(String),
+    /// The answer is too long.
+    Unusable(String),
 }
 
 impl Link {
@@ -141,7 +143,11 @@ impl Link {
     async fn answer(&mut self, response: Response<Incoming>) -> Result<Answer, Lost> {
         let (head, body) = response.into_parts();
         let body = self.drive(Limited::new(body, MAX_ANSWER).collect()).await;
-        let body = body.map_err(|error| Lost::Broken(chain(&*error)))?.to_bytes();
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Lost::Unusable(format!("the answer is over {MAX_ANSWER} bytes long")),
+            false => Lost::Broken(chain(&*error)),
+        });
+        let body = body?.to_bytes();
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Answer {
             status: head.status.as_u16(),

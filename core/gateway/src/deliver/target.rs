@@ -29,9 +29,9 @@ impl Target {
     /// Takes `url` apart.
     ///
     /// # Errors
-    /// [`Failure::Connect`] if it is no absolute URL.
+    /// [`Failure::Unusable`] if it is no absolute URL.
     pub fn parse(url: &str) -> Result<Self, Failure> {
-        let wrong = || Failure::Connect(format!("{url} is no URL"));
+        let wrong = || Failure::Unusable(format!("{url} is no URL"));
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let parts = uri.into_parts();
         let authority = parts.authority.ok_or_else(wrong)?;
@@ -50,14 +50,14 @@ impl Target {
     /// `path`, below this one's.
     ///
     /// # Errors
-    /// [`Failure::Connect`] if `path` cannot be part of a URL.
+    /// [`Failure::Unusable`] if `path` cannot be part of a URL.
     pub fn below(&self, path: &str) -> Result<Self, Failure> {
         let joined = match self.path.path().trim_end_matches('/') {
             "" => path.parse(),
             base => format!("{base}{path}").parse(),
         };
         let path = joined.map_err(|error: uri::InvalidUri| {
-            Failure::Connect(format!("{path} is no path of a URL: {error}"))
+            Failure::Unusable(format!("{path} is no path of a URL: {error}"))
         })?;
         Ok(Self { path, ..self.clone() })
     }
@@ -90,7 +90,7 @@ mod tests {
         }
         assert_eq!(Target::parse("http://[::1]/").unwrap().origin.host, "::1");
         for wrong in ["", "/x", "http://", "http://a b/"] {
-            assert!(matches!(Target::parse(wrong), Err(Failure::Connect(_))), "{wrong}");
+            assert!(matches!(Target::parse(wrong), Err(Failure::Unusable(_))), "{wrong}");
         }
     }
 

@@ -100,6 +100,12 @@ table! {
     /// The queue to the XMPP server is full.
     BUSY = TOO_MANY_REQUESTS "wait" "resource-constraint"
         "The queue to the XMPP server is full; try again shortly";
+    /// So many messages wait for the XMPP server that no more are taken.
+    OUTBOX_FULL = SERVICE_UNAVAILABLE "wait" "resource-constraint"
+        "The outbox is full: too many messages wait for the XMPP server; try again later";
+    /// What was to be sent could not be stored.
+    NOT_STORED = INSUFFICIENT_STORAGE "wait" "resource-constraint"
+        "The state store cannot be written and nothing was sent; the gateway's log says why";
     /// A fault of ours.
     INTERNAL = INTERNAL_SERVER_ERROR "cancel" "internal-server-error"
         "The gateway failed; its log says why";
@@ -153,6 +159,15 @@ impl RestError {
                 ..Self::UNPARSABLE
             },
             _ => Self::INTERNAL,
+        }
+    }
+
+    /// What it is over HTTP that a stanza could not be stored to be sent.
+    pub fn from_outbox(error: &appxmpp::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Backpressure => Self { retry_after: Some(30), ..Self::OUTBOX_FULL },
+            ErrorKind::Store => Self::NOT_STORED,
+            _ => Self::from_core(error),
         }
     }
 

@@ -127,7 +127,7 @@ async fn send(
         request::check_iq(draft)?;
         let mut wait =
             app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
-        app.send(&draft.write(&address), "iq").await?;
+        app.ask(&draft.write(&address)).await?;
         let limit = timeout(app, &head.headers);
         let asked = Instant::now();
         let answer = tokio::time::timeout(limit, wait.answer()).await.ok().flatten();
@@ -143,6 +143,7 @@ async fn send(
     let kind = draft.kind.name();
     let to = route.to.as_str();
     let watch = !app.config().bounce_wait.is_zero()
+        && app.is_ready()
         && type_ != Some("error")
         && (app.config().strict || !app.known.contains(kind, type_, to));
     let stanza_kind = match draft.kind {

@@ -63,6 +63,22 @@ fn only_what_another_attempt_can_help_is_tried_again() {
 }
 
 #[test]
+fn what_is_drained_is_all_that_nobody_attempts() {
+    let mut inbox = inbox();
+    for (id, sender) in [(1, "a@b"), (2, "a@b"), (3, "c@d"), (4, "c@d"), (5, "e@f")] {
+        inbox.push(S, delivery(id, sender)).unwrap();
+    }
+    assert_eq!(attempt(&mut inbox, S, Attempt::Unanswered), Some((1, Verdict::RetryAt(2 * S))));
+    let (ticket, under_way) = inbox.claim(S, 1).pop().unwrap();
+    let drained: Vec<_> = inbox.drain().iter().map(|it| it.id).collect();
+    assert_eq!((drained[0], drained.len(), under_way.id), (1, 4, 3));
+    assert_eq!((inbox.len(), inbox.poll_timeout()), (1, None));
+    assert_eq!(inbox.finish(S, ticket, under_way, answer(200)), Verdict::Done);
+    assert!(inbox.is_empty());
+    assert_eq!(inbox.since(1), None);
+}
+
+#[test]
 fn pauses_double_up_to_the_longest_until_the_deadline() {
     let mut inbox = inbox();
     inbox.push(Duration::ZERO, delivery(1, "a@b")).unwrap();
@@ -167,7 +183,7 @@ fn dead_letters_are_listed_replayed_and_purged() {
     let first = service(&disk);
     let kept: Vec<_> = ["1", "2"].map(|body| receive(&first, message("a@b/c", body))).into();
     for delivery in &kept {
-        first.bury_delivery(delivery.id, 5 * S, "no answer in time").unwrap();
+        first.settle_delivery(first.delivery_dead(delivery.id, 5 * S, "no answer in time"));
         let error = first.refuse(delivery, Condition::RecipientUnavailable).unwrap();
         let error = stanza(std::str::from_utf8(&error).unwrap(), &Scope::stream(ns::COMPONENT));
         let error = error.error().unwrap();
@@ -180,10 +196,12 @@ fn dead_letters_are_listed_replayed_and_purged() {
     assert_eq!(letters.iter().map(|it| it.row.id).collect::<Vec<_>>(), [kept[0].id, kept[1].id]);
     assert_eq!((letters[0].at, &*letters[0].reason), (5 * S, "no answer in time"));
 
-    let again = second.replay_dead_letter(kept[1].id).unwrap().unwrap();
-    assert_eq!((again.id, again.field("body")), (kept[1].id, Some("2")));
-    assert!(second.replay_dead_letter(kept[1].id).unwrap().is_none());
-    second.purge_dead_letter(kept[0].id).unwrap();
+    let wanted = |id| HashSet::from([id, 12345]);
+    let again = second.replay_dead_letters(&wanted(kept[1].id)).unwrap();
+    assert_eq!((again.len(), again[0].id, again[0].field("body")), (1, kept[1].id, Some("2")));
+    assert!(second.replay_dead_letters(&wanted(kept[1].id)).unwrap().is_empty());
+    let first = kept[0].id;
+    assert_eq!(second.purge_dead_letters(&wanted(first)).unwrap(), [first]);
     assert!(second.dead_letters().unwrap().is_empty());
     assert_eq!(service(&disk).restore_deliveries().unwrap().len(), 1);
 }
