@@ -37,7 +37,7 @@ def gateway(server: Server, callback: Callback) -> Iterator[Gateway]:
         "webhook_timeout_seconds": 2,
         "webhook_deadline_seconds": 0,
     }
-    http = {"header_timeout_seconds": 2, "body_timeout_seconds": 2}
+    http = {"header_timeout_seconds": 2, "body_timeout_seconds": 2, "write_timeout_seconds": 2}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
     with Gateway([app], http) as running:
@@ -163,6 +163,21 @@ def test_ten_thousand_idle_connections_do_not_keep_others_out(gateway: Gateway, 
         assert rss(gateway) - before < 200_000
     text = until(lambda: gateway.metrics() if "appxmpp_http_connections 1\n" in gateway.metrics() else "", what="idle")
     assert text
+
+
+def test_who_does_not_read_is_shown_the_door(gateway: Gateway, phone: Phone) -> None:
+    before = rss(gateway)
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: myapp.localhost\r\n\r\n" * 1000
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            client = stack.enter_context(dial(gateway))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while client.send(asked):
+                    pass
+        assert gateway.request("POST", "/rest", message(phone.bare), headers()).status == 202
+        until(lambda: "appxmpp_http_connections 1\n" in gateway.metrics(), what="the end of those who do not read")
+        assert rss(gateway) - before < 50_000
 
 
 def test_the_stanza_cannot_be_escaped_from(gateway: Gateway, phone: Phone) -> None:

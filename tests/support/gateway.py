@@ -47,8 +47,10 @@ class Gateway:
         apps: Sequence[Mapping[str, Any]],
         http: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
         **top: Any,
     ) -> None:
+        self.command = list(command or [binary()])
         self.folder = folders.folder("gateway")
         self.port, self.metrics_port = folders.free_ports(2)
         self.config = self.folder / "appxmpp.toml"
@@ -57,16 +59,19 @@ class Gateway:
         self.start()
 
     def start(self) -> None:
-        argv = [binary(), "gateway", "--config", str(self.config)]
+        argv = [*self.command, "gateway", "--config", str(self.config)]
         self.process = Process(argv, name="gateway", env=self.env)
 
     def configure(self, apps: Sequence[Mapping[str, Any]], http: Mapping[str, Any] | None = None, **top: Any) -> None:
         """Writes the configuration, which a running gateway reads at SIGHUP."""
-        lines = [f"{key} = {toml(value)}" for key, value in top.items()]
+        tables = {key: value for key, value in top.items() if isinstance(value, Mapping)}
+        lines = [f"{key} = {toml(value)}" for key, value in top.items() if key not in tables]
         for app in apps:
             lines += ["[[app]]", *(f"{key} = {toml(value)}" for key, value in app.items())]
         settings = {"listen": f"127.0.0.1:{self.port}", "metrics": f"127.0.0.1:{self.metrics_port}", **(http or {})}
         lines += ["[http]", *(f"{key} = {toml(value)}" for key, value in settings.items())]
+        for table, content in tables.items():
+            lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in content.items())]
         lines += ["[log]", 'level = "debug"', 'format = "text"']
         self.config.write_text("\n".join(lines) + "\n")
 

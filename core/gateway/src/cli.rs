@@ -1,15 +1,16 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use appxmpp::{Error, ErrorKind};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
-use crate::{deadletters, doctor, log, notify, reload, send, shutdown};
+use crate::{deadletters, doctor, log, notify, reload, send, shutdown, terminal};
 
 /// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
 #[derive(Debug, Parser)]
@@ -109,8 +110,41 @@ pub struct Which {
     pub all: bool,
 }
 
-/// Does what the command line says.
-pub fn run(cli: Cli) -> ExitCode {
+/// Commands of the Python package, which has all of this program's too.
+const PYTHON: [&str; 3] = ["run", "dev", "demo"];
+
+/// Reads a command line, of which the program's name is the first argument, and does what it says;
+/// the exit code. It returns instead of ending the process, so that it can be called from another
+/// program's `main`.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => run(cli),
+        Err(error) => {
+            if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+                && PYTHON.contains(&name.as_str())
+            {
+                eprintln!(
+                    "appxmpp: {name} is a command of the Python package: pip install appxmpp. Where \
+                     both are installed, python3 -m appxmpp {name} finds it"
+                );
+                return 2;
+            }
+            // Help and version are errors of a kind; a reader that has left is none.
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(2)
+        }
+    }
+}
+
+/// The names of the commands and what they do, in the order of the help.
+pub fn commands() -> Vec<(String, String)> {
+    let command = Cli::command();
+    let about = |sub: &clap::Command| sub.get_about().map(ToString::to_string).unwrap_or_default();
+    command.get_subcommands().map(|sub| (sub.get_name().to_owned(), about(sub))).collect()
+}
+
+/// Does what the command line says; the exit code.
+fn run(cli: Cli) -> u8 {
     let result = match cli.command {
         Command::Gateway { config } => gateway(config.as_deref()),
         Command::Check { config } => check(config.as_deref()),
@@ -127,17 +161,19 @@ pub fn run(cli: Cli) -> ExitCode {
                 .and_then(|config| deadletters::run(&config, app.as_deref(), &action))
         }
         Command::Example => {
-            print!("{}", config::keys::example());
+            terminal::write(&config::keys::example());
             Ok(())
         }
         Command::Man { folder } => man(&folder),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "appxmpp", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "appxmpp", &mut script);
+            terminal::write(&String::from_utf8_lossy(&script));
             Ok(())
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("appxmpp: {error}");
             exit_code(error.kind())
@@ -146,12 +182,12 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 /// sysexits(3): 78 for the configuration, 77 for credentials that the server refuses, else 1.
-fn exit_code(kind: ErrorKind) -> ExitCode {
-    ExitCode::from(match kind {
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
         ErrorKind::Config | ErrorKind::InvalidJid => 78,
         ErrorKind::NotAuthorized => 77,
         _ => 1,
-    })
+    }
 }
 
 fn load(path: Option<&Path>) -> appxmpp::Result<Config> {
@@ -219,17 +255,20 @@ fn man(folder: &Path) -> appxmpp::Result<()> {
 fn check(path: Option<&Path>) -> appxmpp::Result<()> {
     let config = load(path)?;
     for app in &config.apps {
-        println!("app {}: {} through {}", app.id, app.domain, app.backend);
+        terminal::line(&format!("app {}: {} through {}", app.id, app.domain, app.backend));
         if let Some(url) = &app.url {
-            println!("  form posts to {url}/_ah/xmpp/… for {}", app.inbound_services.join(", "));
+            terminal::line(&format!(
+                "  form posts to {url}/_ah/xmpp/… for {}",
+                app.inbound_services.join(", ")
+            ));
         }
         if let Some(url) = &app.callback_url {
-            println!("  callbacks to {url} as {}", app.callback_media.name());
+            terminal::line(&format!("  callbacks to {url} as {}", app.callback_media.name()));
         }
         if app.url.is_none() && app.callback_url.is_none() {
-            println!("  nobody is told what arrives: neither url nor callback_url is set");
+            terminal::line("  nobody is told what arrives: neither url nor callback_url is set");
         }
     }
-    println!("ok");
+    terminal::line("ok");
     Ok(())
 }

@@ -4,7 +4,7 @@ use appxmpp::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::config::{App, Config};
-use crate::send;
+use crate::{send, terminal};
 
 /// What to do with dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,12 @@ pub fn run(config: &Config, app: Option<&str>, action: &Action) -> Result<()> {
                     path => path,
                 };
                 let at = letter["at"].as_u64().unwrap_or_default();
-                println!("{}  {at}  {}  {path}  {}", word("id"), word("reason"), word("from"));
+                terminal::line(&format!(
+                    "{}  {at}  {}  {path}  {}",
+                    word("id"),
+                    word("reason"),
+                    word("from")
+                ));
             }
             Ok(())
         }
@@ -55,7 +60,7 @@ fn settle(config: &Config, app: &App, call: &str, ids: &[String], done: &str) ->
     };
     let answer = send::call(config, app, call, &json!({"ids": ids}))?;
     let count = answer["done"].as_array().map_or(0, Vec::len);
-    println!("{done}: {count}");
+    terminal::line(&format!("{done}: {count}"));
     let unknown: Vec<&str> =
         answer["unknown"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if unknown.is_empty() {

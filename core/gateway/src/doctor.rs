@@ -1,5 +1,6 @@
 //! `appxmpp doctor`: each thing that can be wrong, in the order in which it would be.
 
+use std::iter;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use appxmpp::net::{Backend, Connection, ConnectionConfig, Endpoint};
 use appxmpp::{Error, ErrorKind, Result};
 
 use crate::config::{App, Config};
+use crate::terminal;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -16,16 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If something is wrong; the lines say what.
 pub fn run(config: Config) -> Result<()> {
-    println!("ok       the configuration is valid");
+    terminal::line("ok       the configuration is valid");
     let mut wrong = 0;
     for app in &config.apps {
-        println!("app {}", app.id);
+        terminal::line(&format!("app {}", app.id));
         let findings = examine(app);
         wrong += findings.iter().filter(|finding| finding.is_err()).count();
         for finding in findings {
             match finding {
-                Ok(text) => println!("  ok     {text}"),
-                Err(text) => println!("  WRONG  {text}"),
+                Ok(text) => terminal::line(&format!("  ok     {text}")),
+                Err(text) => terminal::line(&format!("  WRONG  {text}")),
             }
         }
     }
@@ -39,6 +41,10 @@ type Finding = std::result::Result<String, String>;
 
 fn examine(app: &App) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if app.development {
+        let text = "the XMPP server is the one for development, inside the gateway";
+        return iter::once(Ok(text.to_owned())).chain(webhooks(app)).collect();
+    }
     let backend = match Backend::parse(&app.backend) {
         Ok(Backend::Component { endpoint, .. }) => endpoint,
         Ok(_) => return vec![Err("the backend is no XMPP server".to_owned())],
@@ -50,12 +56,13 @@ fn examine(app: &App) -> Vec<Finding> {
     if reached {
         findings.extend(log_in(app));
     }
-    for (key, url) in [("url", &app.url), ("callback_url", &app.callback_url)] {
-        if let Some(url) = url {
-            findings.push(webhook(key, url));
-        }
-    }
+    findings.extend(webhooks(app));
     findings
+}
+
+fn webhooks(app: &App) -> impl Iterator<Item = Finding> + '_ {
+    let urls = [("url", &app.url), ("callback_url", &app.callback_url)];
+    urls.into_iter().filter_map(|(key, url)| url.as_ref().map(|url| webhook(key, url)))
 }
 
 fn reach(endpoint: &Endpoint) -> Finding {

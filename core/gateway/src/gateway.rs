@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::rest::error::RestError;
 use crate::server::Server;
-use crate::{routes, shutdown};
+use crate::{console, routes, shutdown, terminal};
 
 /// Everything that runs.
 pub struct Gateway {
@@ -78,7 +78,7 @@ impl Gateway {
         started: impl FnOnce(&Arc<Self>, Addresses) + Send,
     ) -> Result<()> {
         let metrics = Arc::new(Metrics::default());
-        let drain = config.drain;
+        let (drain, console) = (config.drain, config.console);
         let settings = config::diff::Settings::of(&config);
         let main = Server::bind(&config.http.listen).await?;
         let side = match &config.http.metrics {
@@ -106,6 +106,15 @@ impl Gateway {
             let http = gateway.http.clone();
             let metrics = Arc::clone(&gateway.metrics);
             tokio::spawn(side.serve(routes::side(Arc::clone(&gateway)), http, metrics, closed));
+        }
+        let stages = gateway.apps.iter().filter_map(|app| app.stage.clone()).collect();
+        let page = match console {
+            Some(listen) => Some(console::start(listen, stages).await?),
+            None => None,
+        };
+        if let Some(page) = &page {
+            // Not to the log: whoever has the key can play users.
+            terminal::line(&format!("development console: {}", page.url));
         }
         shutdown::reached(&mut stop, shutdown::Stop::Drain).await;
         tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is under way");

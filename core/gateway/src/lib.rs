@@ -6,6 +6,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod deadletters;
 pub mod deliver;
 pub mod doctor;
@@ -23,3 +24,5 @@ pub mod server;
 pub mod shutdown;
 
 mod id;
+mod patience;
+mod terminal;

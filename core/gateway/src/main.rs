@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use appxmpp_gateway::cli::{Cli, run};
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    run(Cli::parse())
+    ExitCode::from(appxmpp_gateway::cli::main(std::env::args_os()))
 }

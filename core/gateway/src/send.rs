@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::config::{App, Config, Listen};
+use crate::terminal;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,7 +42,7 @@ pub fn run(
             _ => "not sent: the XMPP server cannot be reached",
         };
         failures += usize::from(status.as_u64() != Some(0));
-        println!("{jid}: {words}");
+        terminal::line(&format!("{jid}: {words}"));
     }
     if failures == 0 {
         Ok(())

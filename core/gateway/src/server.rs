@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{Http, Listen};
 use crate::metrics::Metrics;
+use crate::patience::Patience;
 
 /// How many header lines a request may have.
 const MAX_HEADERS: usize = 100;
@@ -71,6 +72,7 @@ impl Server {
         mut closing: watch::Receiver<bool>,
     ) {
         let builder = builder(&http);
+        let write_timeout = http.write_timeout;
         let most = http.max_connections.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(most));
         let stop = closing.clone();
@@ -84,6 +86,7 @@ impl Server {
                 builder: builder.clone(),
                 router: router.clone(),
                 metrics: Arc::clone(&metrics),
+                write_timeout,
                 stop: stop.clone(),
                 place,
             };
@@ -140,6 +143,7 @@ struct Guest {
     builder: http1::Builder,
     router: Router,
     metrics: Arc<Metrics>,
+    write_timeout: Duration,
     stop: watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
 }
@@ -148,6 +152,7 @@ impl Guest {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: S) {
         self.metrics.connection_opened();
         let service = TowerToHyperService::new(self.router);
+        let stream = Patience::new(stream, self.write_timeout);
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

@@ -1,5 +1,6 @@
 //! One app, live: its stream to the XMPP server, App Engine's service, and its webhooks.
 
+pub mod archive;
 pub mod known;
 pub mod waiters;
 
@@ -7,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use appxmpp::net::dev::{DevConfig, DevServer};
 use appxmpp::net::{Backend, Connection, ConnectionConfig, Event, LiveOutbox};
 use appxmpp::service::{
     Delivery, DropReason, InboundServices, MessageCall, OutboxLimits, Outgoing, Sending, Service,
@@ -21,10 +23,12 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::config::{self, Event as Target};
+use crate::console::Stage;
 use crate::deliver::engine::{Engine, Outbox, inbound, refusal};
 use crate::deliver::{codes, reply};
 use crate::metrics::{Direction, Metrics};
 use crate::rest::error::RestError;
+use archive::Archives;
 use known::Known;
 use waiters::Waiters;
 
@@ -43,8 +47,12 @@ pub struct App {
     pub challenge: HeaderValue,
     /// Who waits for answers.
     pub waiters: Arc<Waiters>,
+    /// Whose queries of an archive are under way.
+    pub archives: Arc<Archives>,
     /// What needs no watching.
     pub known: Known,
+    /// The server inside the gateway that it is connected to.
+    pub stage: Option<Stage>,
     connection: Connection,
     service: Arc<Service>,
     keeps: bool,
@@ -137,6 +145,20 @@ fn utc() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A server for the app inside this process.
+fn develop(config: &config::App) -> Result<Stage> {
+    let server = DevServer::start_on(
+        &tokio::runtime::Handle::current(),
+        DevConfig {
+            domain: config.domain.clone(),
+            secret: appxmpp::net::Secret::new(config.secret.expose()),
+            port: 0,
+        },
+    )?;
+    let bot = format!("{}@{}", config.id, config.domain);
+    Ok(Stage { domain: config.domain.clone(), bot, server })
+}
+
 fn kind_of(stanza: &str) -> &'static str {
     match stanza.as_bytes().get(1) {
         Some(b'm') => "message",
@@ -161,7 +183,11 @@ impl App {
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
         let own = Jid::parse(&config.domain)?;
-        let backend = Backend::parse(&config.backend)?;
+        let stage = if config.development { Some(develop(&config)?) } else { None };
+        let backend = match &stage {
+            Some(stage) => stage.server.backend()?,
+            None => Backend::parse(&config.backend)?,
+        };
         let secret = appxmpp::net::Secret::new(config.secret.expose());
         let mut wire = ConnectionConfig::for_backend(&backend, Some(secret))?;
         // Every waiting request has a place of its own in `waiters`.
@@ -192,6 +218,8 @@ impl App {
             challenge: HeaderValue::from_str(&realm)
                 .unwrap_or_else(|_| HeaderValue::from_static("basic, bearer")),
             waiters: Arc::default(),
+            archives: Arc::default(),
+            stage,
             known: Known::default(),
             engine: Engine::new(Arc::clone(&config), Arc::clone(&metrics), stream.clone()),
             connection,
@@ -491,6 +519,7 @@ impl App {
             StanzaKind::Other => "other",
         };
         self.metrics.stanza(Direction::In, kind);
+        let Some(stanza) = self.archives.keep(stanza) else { return };
         let Some(stanza) = self.waiters.answer(stanza) else { return };
         if stanza.is_error()
             && let Some(from) = stanza.from()

@@ -25,6 +25,8 @@ impl Changes {
 pub struct Settings {
     /// `[http]`
     pub http: Http,
+    /// `[console]`
+    pub console: Option<std::net::SocketAddr>,
     /// `[store]`
     pub store: Store,
     /// What of `[store]` is about the outbox.
@@ -38,9 +40,9 @@ pub struct Settings {
 impl Settings {
     /// Those of `config`.
     pub fn of(config: &Config) -> Self {
-        let Config { http, store, outbox, log, drain, .. } = config;
+        let Config { http, console, store, outbox, log, drain, .. } = config;
         let (http, store, log) = (http.clone(), store.clone(), log.clone());
-        Self { http, store, outbox: *outbox, log, drain: *drain }
+        Self { http, console: *console, store, outbox: *outbox, log, drain: *drain }
     }
 }
 
@@ -49,6 +51,7 @@ pub fn process(old: &Settings, new: &Config) -> Vec<&'static str> {
     let new = Settings::of(new);
     let tables = [
         ("[http]", old.http != new.http),
+        ("[console]", old.console != new.console),
         ("[store]", old.store != new.store || old.outbox != new.outbox),
         ("[log]", old.log != new.log),
         ("drain_seconds", old.drain != new.drain),

@@ -61,7 +61,7 @@ keys! {
     "app" id Text ~ "\"guestbook\""
         "The App Engine application id. Default: the first label of the component's domain."
     "app" backend Text ~ "\"component://bot.example.net@127.0.0.1:5347\""
-        "Where the XMPP server listens for components (XEP-0114): component://DOMAIN@HOST[:PORT], or component+unix://DOMAIN@/PATH."
+        "Where the XMPP server listens for components (XEP-0114): component://DOMAIN@HOST[:PORT], or component+unix://DOMAIN@/PATH. For development dev://DOMAIN: a server inside the gateway, see [console]."
     "app" secret Text ~ "\"change me\""
         "The component's secret. Better: secret_file, systemd's LoadCredential=secret:…, or APPXMPP_SECRET."
     "app" secret_file Text ~ "\"/etc/appxmpp/secret\""
@@ -127,8 +127,15 @@ keys! {
         "How long a client may take to send a request's head, or to keep an idle connection."
     "http" body_timeout_seconds Number = "30"
         "How long a client may take to send a request's body."
+    "http" write_timeout_seconds Number = "30"
+        "How long a client may take to read some of its response before the connection is closed."
     "http" max_header_bytes Number = "16384"
         "The longest request head, in bytes."
+
+    "console" listen Text ~ "\"127.0.0.1:5282\""
+        "For development: ADDRESS:PORT of a page on which one plays any user against the apps whose backend is dev://DOMAIN. Not served unless set."
+    "console" allow_remote Bool = "false"
+        "Let listen be an address that other machines reach. Whoever has the key that the console prints can then play users."
 
     "store" url Text = "\"memory:\""
         "Where subscriptions and presence are kept: memory: or sqlite:/PATH. With sqlite, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters."
@@ -166,10 +173,12 @@ pub fn check(root: &Table) -> Result<()> {
                 }
             }
             ("app", _) => return Err(config("write [[app]], with two brackets: it is a list")),
-            (section @ ("http" | "store" | "log"), Value::Table(table)) => {
+            (section @ ("http" | "console" | "store" | "log"), Value::Table(table)) => {
                 check_table(section, &format!("[{section}]"), table)?;
             }
-            (section @ ("http" | "store" | "log"), _) => return Err(not_a_table(section)),
+            (section @ ("http" | "console" | "store" | "log"), _) => {
+                return Err(not_a_table(section));
+            }
             (name, value) => check_key("", "the top level", name, value)?,
         }
     }
@@ -207,7 +216,8 @@ fn check_key(table: &str, place: &str, name: &str, value: &Value) -> Result<()> 
 }
 
 fn unknown(table: &str, place: &str, name: &str) -> String {
-    let tables = ["app", "http", "store", "log"].into_iter().filter(|_| table.is_empty());
+    let tables =
+        ["app", "http", "console", "store", "log"].into_iter().filter(|_| table.is_empty());
     let names = KEYS.iter().filter(|key| key.table == table).map(|key| key.name).chain(tables);
     let nearest = names
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))

@@ -1,5 +1,6 @@
 //! From tables to the checked configuration: defaults, secrets, addresses, contradictions.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::rest::media::Media;
 use crate::rest::path::Kind;
 use crate::secret::Secret;
 
+/// The scheme of the server inside the gateway.
+const DEVELOPMENT: &str = "dev://";
 const SERVICES: [&str; 4] = ["xmpp_message", "xmpp_presence", "xmpp_subscribe", "xmpp_error"];
 
 /// Checks a table whose keys and types are known to be right.
@@ -39,12 +42,13 @@ pub(super) fn resolve(root: Table, around: &dyn Surroundings) -> Result<Config> 
     let top = Section { name: "", table: &root };
     let (outbox, store) = (outbox(&section("store")), store(&section("store"))?);
     Ok(Config {
-        apps: list,
+        console: console(&section("console"), &list)?,
         http: http(&section("http"))?,
         outbox: outbox.filter(|_| store != Store::Memory),
         store,
         log: log(&section("log"))?,
         drain: top.seconds("drain_seconds"),
+        apps: list,
     })
 }
 
@@ -116,7 +120,10 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
     })?;
     let (domain, inline) = split_backend(&url)?;
     let id = app.text("id").unwrap_or_else(|| first_label(&domain).to_owned());
-    let secret = secret(&app, &id, "secret", around)?.or(inline.secret).ok_or_else(|| {
+    let development = inline.url.starts_with(DEVELOPMENT);
+    // The server in here listens on loopback alone, and knows nobody but made-up users.
+    let known = inline.secret.or_else(|| development.then(|| Secret::new("dev")));
+    let secret = secret(&app, &id, "secret", around)?.or(known).ok_or_else(|| {
         config(format!(
             "app {id:?} has no secret: set secret_file, APPXMPP_SECRET, or systemd's \
              LoadCredential=secret:PATH"
@@ -128,6 +135,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
     Ok(App {
         keyring: Keyring::new(&*domain, Some(secret.clone()), credentials(&app, around)?),
         backend: inline.url,
+        development,
         hosts: app.list("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
         url: app.text("url").map(|url| http_url("url", &url)).transpose()?,
         inbound_services: services,
@@ -173,6 +181,10 @@ fn split_backend(url: &str) -> Result<(String, Inline)> {
             "backend {why}; write component://DOMAIN@HOST[:PORT] or component+unix://DOMAIN@/PATH"
         ))
     };
+    if let Some(domain) = url.strip_prefix(DEVELOPMENT) {
+        let url = url.to_owned();
+        return Ok((own_domain(domain, &wrong)?, Inline { url, secret: None }));
+    }
     let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
     if !matches!(scheme, "component" | "component+unix") {
         return Err(wrong(&format!("has the scheme {scheme:?}, which a gateway cannot use")));
@@ -182,17 +194,21 @@ fn split_backend(url: &str) -> Result<(String, Inline)> {
         Some((domain, secret)) => (domain, Some(secret)),
         None => (user, None),
     };
-    let jid = Jid::parse(domain)?;
-    if jid.localpart().is_some() || jid.resourcepart().is_some() {
-        return Err(wrong("must name a domain, not an account"));
-    }
-    let domain = jid.domainpart().to_owned();
+    let domain = own_domain(domain, &wrong)?;
     let decoded = secret.map(|secret| {
         let text = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
         Secret::new(text)
     });
     let url = format!("{scheme}://{domain}@{host}");
     Ok((domain, Inline { url, secret: decoded }))
+}
+
+fn own_domain(domain: &str, wrong: &dyn Fn(&str) -> appxmpp::Error) -> Result<String> {
+    let jid = Jid::parse(domain)?;
+    if jid.localpart().is_some() || jid.resourcepart().is_some() {
+        return Err(wrong("must name a domain, not an account"));
+    }
+    Ok(jid.domainpart().to_owned())
 }
 
 fn first_label(domain: &str) -> &str {
@@ -324,9 +340,32 @@ fn http(http: &Section<'_>) -> Result<Http> {
         max_connections: http.size("max_connections").max(1),
         header_timeout: http.seconds("header_timeout_seconds").max(Duration::from_secs(1)),
         body_timeout: http.seconds("body_timeout_seconds").max(Duration::from_secs(1)),
+        write_timeout: http.seconds("write_timeout_seconds").max(Duration::from_secs(1)),
         // hyper cannot work with less than a page.
         max_header_bytes: http.size("max_header_bytes").max(8192),
     })
+}
+
+fn console(console: &Section<'_>, apps: &[App]) -> Result<Option<SocketAddr>> {
+    let Some(text) = console.text("listen") else { return Ok(None) };
+    let address: SocketAddr = text.parse().map_err(|_| {
+        config(format!(
+            "listen in [console] must be ADDRESS:PORT, like 127.0.0.1:5282, not {text:?}"
+        ))
+    })?;
+    if !address.ip().is_loopback() && !console.flag("allow_remote") {
+        return Err(config(format!(
+            "listen in [console] is {address}, which other machines can reach: take 127.0.0.1, or set \
+             allow_remote = true"
+        )));
+    }
+    if !apps.iter().any(|app| app.development) {
+        return Err(config(
+            "[console] plays users of the development server, and no app is on it: set backend = \
+             \"dev://DOMAIN\", or remove [console]",
+        ));
+    }
+    Ok(Some(address))
 }
 
 fn store(store: &Section<'_>) -> Result<Store> {

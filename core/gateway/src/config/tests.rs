@@ -106,6 +106,26 @@ fn a_value_of_the_wrong_type_is_refused_with_an_example() {
     assert!(text.contains("bounce_wait_ms") && text.contains("not negative"), "{text}");
 }
 
+fn on_the_development_server(text: &str) -> String {
+    text.replace("component://bot.example.net@127.0.0.1:5347", "dev://bot.example.net")
+}
+
+#[test]
+fn a_console_needs_the_development_server_and_stays_on_this_machine() {
+    const CONSOLE: &str = "[console]\nlisten = \"127.0.0.1:5282\"";
+    let small = on_the_development_server(SMALL).replace("secret = \"s\"", "");
+    let config = toml(&format!("{small}{CONSOLE}")).load().unwrap();
+    assert_eq!(config.console.map(|address| address.port()), Some(5282));
+    let app = &config.apps[0];
+    assert_eq!((app.domain.as_str(), app.secret.expose()), ("bot.example.net", "dev"));
+    assert!(app.development && toml(&small).load().unwrap().console.is_none());
+    assert!(toml(&format!("{SMALL}{CONSOLE}")).refusal().contains("dev://DOMAIN"));
+    let remote = format!("{small}{}", CONSOLE.replace("127.0.0.1", "0.0.0.0"));
+    assert!(toml(&remote).refusal().contains("allow_remote"));
+    assert!(toml(&format!("{remote}\nallow_remote = true")).load().is_ok());
+    assert!(toml(&small.replace("dev://bot", "dev://a@bot")).refusal().contains("not an account"));
+}
+
 #[test]
 fn every_key_has_a_variable_that_wins_over_the_file() {
     for key in keys::KEYS {
@@ -118,10 +138,9 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
             (_, "secret_file" | "credentials_file" | "webhook_secret_file") => "/f".to_owned(),
             _ => key.value.trim_matches(['"', '[', ']']).replace('"', ""),
         };
-        let config = toml(&SMALL.replace("[[app]]", "[[app]]\nid = \"guest-book\""))
-            .file("/f", "Bearer x")
-            .var(&name, &text)
-            .load();
+        let small = SMALL.replace("[[app]]", "[[app]]\nid = \"guest-book\"");
+        let small = if key.table == "console" { on_the_development_server(&small) } else { small };
+        let config = toml(&small).file("/f", "Bearer x").var(&name, &text).load();
         let config = config.unwrap_or_else(|error| panic!("{name}={text}: {error}"));
         match key.name {
             "backend" => assert_eq!(config.apps[0].domain, "other.example.net"),
@@ -218,7 +237,7 @@ fn the_example_file_is_current_and_loads_with_every_key_set() {
         .filter(|line| !["secret =", "webhook_secret ="].iter().any(|key| line.starts_with(key)))
         .map(|line| format!("{line}\n"))
         .collect();
-    let fake = toml(&all)
+    let fake = toml(&on_the_development_server(&all))
         .file("/etc/appxmpp/secret", "s")
         .file("/etc/appxmpp/webhook-secret", "w")
         .file("/etc/appxmpp/credentials", "Bearer x\n");

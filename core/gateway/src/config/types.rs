@@ -18,6 +18,8 @@ pub struct Config {
     pub apps: Vec<App>,
     /// The HTTP server.
     pub http: Http,
+    /// Where the development console listens.
+    pub console: Option<SocketAddr>,
     /// Where state is kept.
     pub store: Store,
     /// What may wait to be sent, if messages are stored before they count as sent.
@@ -37,6 +39,8 @@ pub struct App {
     pub domain: String,
     /// Where the XMPP server is, without the secret.
     pub backend: String,
+    /// Whether the XMPP server is one inside the gateway, for development.
+    pub development: bool,
     /// The component's secret.
     pub secret: Secret,
     /// Further Host header values, in lower case.
@@ -120,6 +124,8 @@ pub struct Http {
     pub header_timeout: Duration,
     /// How long a request's body may take.
     pub body_timeout: Duration,
+    /// How long a client may read nothing of what it asked for.
+    pub write_timeout: Duration,
     /// The longest request head, in bytes.
     pub max_header_bytes: usize,
 }

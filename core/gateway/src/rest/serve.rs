@@ -127,6 +127,7 @@ async fn send(
         request::check_iq(draft)?;
         let mut wait =
             app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
+        let query = app.archives.collect(&route.to, &draft.inner);
         app.ask(&draft.write(&address)).await?;
         let limit = timeout(app, &head.headers);
         let asked = Instant::now();
@@ -138,7 +139,12 @@ async fn send(
         };
         app.metrics.iq_took(outcome, asked.elapsed());
         let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
-        return answer.map(|stanza| document(app, &stanza, media)).ok_or_else(late);
+        let answer = answer.ok_or_else(late)?;
+        let pages = query.map(|query| query.take()).unwrap_or_default();
+        if pages.is_empty() {
+            return Ok(document(app, &answer, media));
+        }
+        return Ok(documents(app, pages.iter().chain([&answer]), media));
     }
     let kind = draft.kind.name();
     let to = route.to.as_str();
@@ -207,6 +213,30 @@ fn document(app: &App, answer: &Stanza, media: Media) -> Response<Body> {
             form::write(&members).into()
         }
         Media::Xml | Media::Text => stanza::to_xml(answer),
+    };
+    response(media, body)
+}
+
+/// Several stanzas as the answer's body, as mod_rest wraps them. A form cannot hold them.
+fn documents<'s>(
+    app: &App,
+    answers: impl Iterator<Item = &'s Stanza>,
+    media: Media,
+) -> Response<Body> {
+    let body = match media {
+        Media::Json => {
+            let mode = json::Mode::json(app.config().strict);
+            let members = |answer| json::of_stanza(&stanza::to_client(answer), mode).into();
+            let all: Vec<serde_json::Value> = answers.map(members).collect();
+            serde_json::json!({ "xmpp": all }).to_string().into()
+        }
+        Media::Form => Bytes::new(),
+        Media::Xml | Media::Text => {
+            let mut text = b"<xmpp>".to_vec();
+            answers.for_each(|answer| text.extend_from_slice(&stanza::to_xml(answer)));
+            text.extend_from_slice(b"</xmpp>");
+            text.into()
+        }
     };
     response(media, body)
 }

@@ -182,6 +182,14 @@ impl DevServer {
         self.act(|world| world.add_user(jid, accepts).map(|()| Vec::new()))
     }
 
+    /// The full address of a user that was added; `None` if there is none at this one.
+    ///
+    /// # Errors
+    /// As [`DevServer::backend`].
+    pub fn user(&self, jid: &str) -> Result<Option<String>> {
+        Ok(self.inner()?.state().world.full(jid))
+    }
+
     /// A user sends a message; `to` is an address of the component's. An empty type is none.
     ///
     /// # Errors

@@ -124,6 +124,11 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn full(&self, jid: &str) -> Option<String> {
+        let bare = Jid::parse(jid).ok()?.to_bare();
+        self.users.get(bare.as_str()).map(|user| user.full.clone())
+    }
+
     pub(super) fn message(
         &mut self,
         user: &str,
