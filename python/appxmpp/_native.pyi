@@ -11,6 +11,8 @@ __all__ = [
     "_panic",
     "backend_domain",
     "build_info",
+    "gateway_commands",
+    "gateway_main",
     "log_level",
     "log_records",
 ]
@@ -203,6 +205,16 @@ class DevServer:
     def next_events(self, max: int, timeout: float) -> list[DevEvent]:
         """Take what people saw, waiting up to `timeout` seconds for the first of it."""
 
+    def console(self, listen: str, bot: str) -> str:
+        """Serve a page at `listen` (``127.0.0.1:PORT``) on which one plays people; its address.
+
+        From then on the page gets what people see, and not `next_events`. `bot` is the address of
+        the app that the page suggests.
+
+        Raises:
+            ConfigError: `listen` is not on this machine, or in use.
+        """
+
     def stop(self) -> None:
         """Stop the server."""
 
@@ -242,6 +254,15 @@ def backend_domain(url: str) -> str | None:
     Raises:
         ConfigError: `url` is no backend.
     """
+
+def gateway_main(arguments: list[str]) -> int:
+    """Run a command of the gateway's, with its `arguments` as after ``appxmpp``; the exit code.
+
+    The daemon takes over SIGTERM, SIGINT and SIGHUP of this process and does not give them back.
+    """
+
+def gateway_commands() -> list[tuple[str, str]]:
+    """The names of those commands, and what each does."""
 
 def log_level(level: int | None) -> None:
     """Keep what the core says at this level of `logging` and above; None keeps nothing."""

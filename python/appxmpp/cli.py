@@ -1,17 +1,21 @@
-"""The command line: `appxmpp run`, `appxmpp dev`, `appxmpp demo`."""
+"""The command line: `appxmpp run`, `appxmpp dev`, `appxmpp demo`, and the gateway's commands."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from appxmpp import __version__, appyaml, backend, errors, run, settings, talk
+from appxmpp import __version__, appyaml, backend, errors, gateway, run, settings, talk
 from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
+
+if TYPE_CHECKING:
+    from appxmpp._native import App, DevServer
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -26,6 +30,8 @@ Where `run` connects: APPXMPP_BACKEND, and the secret APPXMPP_SECRET or APPXMPP_
 def main(arguments: Sequence[str] | None = None) -> int:
     """The `appxmpp` command; the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] and arguments[0] in gateway.COMMANDS:
+        return gateway.main(arguments)
     try:
         settings.refuse_secrets(arguments)
         options = _parser().parse_args(arguments)
@@ -54,12 +60,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"appxmpp {__version__}")
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser.add_argument(
+        "--version", action="version", version=f"appxmpp {__version__} (Python, {here})"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _run_parser(commands)
     _dev_parser(commands)
     demo = _add(commands, "demo", "chat with an example bot, without a server", _demo)
     _option(demo, "--log-level", "LEVEL", "how much to log", "warning", _level)
+    # For the list in --help alone: main() hands them on before anything is parsed.
+    for name, text in gateway.COMMANDS.items():
+        commands.add_parser(name, help=text)
     return parser
 
 
@@ -98,6 +110,13 @@ def _dev_parser(commands: Any) -> None:
         metavar="FILE",
         help="play this conversation (#me and #bot lines) instead of asking; without a terminal, "
         "talk.txt beside app.yaml is played",
+    )
+    parser.add_argument(
+        "--console",
+        metavar="ADDRESS:PORT",
+        nargs="?",
+        const="127.0.0.1:5282",
+        help="play any user on a web page instead of in the terminal; default 127.0.0.1:5282",
     )
 
 
@@ -220,7 +239,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dev(options: argparse.Namespace) -> int:
     config = appyaml.load(options.app)
-    return _talk(config, options.me, options.talk, _run_options(options, development=True))
+    run_options = _run_options(options, development=True)
+    if options.console:
+        return _console(config, options.console, run_options)
+    return _talk(config, options.me, options.talk, run_options)
+
+
+def _console(config: appyaml.AppYaml, listen: str, options: run.Options) -> int:
+    with _on_dev_server(config, options) as (server, _, runner, bot):
+        url = server.console(listen, bot)
+        print(f"The console is at {url}\nCtrl-C ends.", flush=True)
+        return run.serve(runner)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -236,17 +265,12 @@ def _demo(options: argparse.Namespace) -> int:
 def _talk(config: appyaml.AppYaml, me: str, talk_file: str | None, options: run.Options) -> int:
     interactive = sys.stdin.isatty() and not talk_file
     lines = [] if interactive else _conversation(talk_file, config)
-    app_id = settings.app_id(os.environ, config.application) or "app"
-    _native(development=True)
-    from appxmpp import dev
+    with _on_dev_server(config, options) as (server, chat, runner, bot):
+        from appxmpp import dev
 
-    # The address the app had on App Engine. No network is asked about it.
-    with dev.opened(f"{app_id}.appspotchat.com", app_id, config) as (server, chat):
-        runner = run.Runner(config, options, chat)
-        run.announce(config)
         runner.start()
         chat.wait_ready(dev.PATIENCE)
-        person = dev.Person(server, me, f"{app_id}@{app_id}.appspotchat.com")
+        person = dev.Person(server, me, bot)
         try:
             if interactive:
                 dev.chat(server, person, sys.stdout)
@@ -255,6 +279,22 @@ def _talk(config: appyaml.AppYaml, me: str, talk_file: str | None, options: run.
         finally:
             runner.stop(options.drain if interactive else 5.0)
     return OK
+
+
+@contextlib.contextmanager
+def _on_dev_server(
+    config: appyaml.AppYaml, options: run.Options
+) -> Iterator[tuple[DevServer, App, run.Runner, str]]:
+    """An embedded server, the app's connection to it, what will run the app, and its address."""
+    _native(development=True)
+    from appxmpp import dev
+
+    app_id = settings.app_id(os.environ, config.application) or "app"
+    # The address the app had on App Engine. No network is asked about it.
+    domain = f"{app_id}.appspotchat.com"
+    with dev.opened(domain, app_id, config) as (server, chat):
+        run.announce(config)
+        yield server, chat, run.Runner(config, options, chat), f"{app_id}@{domain}"
 
 
 def _conversation(path: str | None, config: appyaml.AppYaml) -> list[talk.Line]:

@@ -1,9 +1,13 @@
 //! The embedded development server.
 
-use appxmpp::Error;
-use appxmpp::net::Secret;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
 use appxmpp::net::dev::{self, DevConfig, Presence, SubscriptionKind};
+use appxmpp::net::{Secret, runtime};
 use appxmpp::stanza::Stanza;
+use appxmpp::{Error, ErrorKind};
+use appxmpp_gateway::console;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -16,6 +20,7 @@ pub(crate) struct DevServer {
     server: dev::DevServer,
     domain: String,
     port: u16,
+    console: Mutex<Option<console::Running>>,
 }
 
 #[pymethods]
@@ -28,7 +33,7 @@ impl DevServer {
             py.detach(|| {
                 let server = dev::DevServer::start(config)?;
                 let port = server.port()?;
-                Ok(Self { server, domain, port })
+                Ok(Self { server, domain, port, console: Mutex::default() })
             })
             .map_err(|error: Error| raised(&error))
         })
@@ -102,8 +107,35 @@ impl DevServer {
         })
     }
 
+    fn console(&self, py: Python<'_>, listen: &str, bot: String) -> PyResult<String> {
+        guarded(|| {
+            let listen = loopback(listen).map_err(|error| raised(&error))?;
+            let stage =
+                console::Stage { domain: self.domain.clone(), bot, server: self.server.clone() };
+            let started =
+                py.detach(|| runtime::handle()?.block_on(console::start(listen, vec![stage])));
+            let running = started.map_err(|error| raised(&error))?;
+            let url = running.url.clone();
+            *self.console.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+            Ok(url)
+        })
+    }
+
     fn stop(&self) {
+        self.console.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.server.stop();
+    }
+}
+
+fn loopback(listen: &str) -> appxmpp::Result<SocketAddr> {
+    match listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        _ => {
+            let text = format!(
+                "the console listens on this machine alone, at 127.0.0.1:PORT, not at {listen:?}"
+            );
+            Err(Error::new(ErrorKind::Config, text))
+        }
     }
 }
 

@@ -16,9 +16,10 @@ use pyo3::prelude::*;
 /// The embedded connection and development server of appxmpp, seen from Python.
 #[pymodule(gil_used = false)]
 mod _native {
-    use std::ffi::CStr;
+    use std::ffi::{CStr, OsString};
 
     use appxmpp::net::Backend;
+    use appxmpp_gateway::cli;
     use pyo3::exceptions::PyRuntimeWarning;
     use pyo3::prelude::*;
 
@@ -79,6 +80,23 @@ mod _native {
             let timeout = wait::seconds(timeout)?;
             Ok(py.detach(|| log::take(timeout)))
         })
+    }
+
+    /// Runs a command of the gateway's: `arguments` as after `appxmpp`. The exit code.
+    ///
+    /// The daemon takes over SIGTERM, SIGINT and SIGHUP of this process and does not give them back.
+    #[pyfunction]
+    fn gateway_main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<u8> {
+        guarded(|| {
+            let all = std::iter::once(OsString::from("appxmpp")).chain(arguments);
+            Ok(py.detach(|| cli::main(all)))
+        })
+    }
+
+    /// The names of those commands, and what each does.
+    #[pyfunction]
+    fn gateway_commands() -> PyResult<Vec<(String, String)>> {
+        guarded(|| Ok(cli::commands()))
     }
 
     /// Panics, to show what becomes of it.

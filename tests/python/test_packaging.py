@@ -123,7 +123,7 @@ class TestWheel:
         required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
         assert required
         assert all("extra ==" in line for line in required), required
-        assert "appxmpp=appxmpp.cli:main" in archive.read(f"{info}/entry_points.txt").decode().replace(" ", "")
+        assert "appxmpp=appxmpp.__main__:main" in archive.read(f"{info}/entry_points.txt").decode().replace(" ", "")
         assert "appxmpp/py.typed" in archive.namelist()
         assert "cp310-abi3" in wheel.name
 
