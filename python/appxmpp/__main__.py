@@ -4,6 +4,7 @@ import sys
 
 
 def main():
+    # type: () -> int
     """Run the command of `sys.argv`; the exit code."""
     if sys.version_info < (3, 10):
         from appxmpp import _ctypes_run

@@ -31,7 +31,8 @@ class Page:
 
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url)
-        assert parts.hostname and parts.port
+        assert parts.hostname
+        assert parts.port
         self.host, self.port = parts.hostname, parts.port
         self.cookie = ""
         status, headers, _ = self.request("GET", f"{parts.path}?{parts.query}")

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from appxmpp import _native
+from appxmpp import gateway as commands
 
-from appxmpp import _native, gateway as commands
 from support.gateway import Callback, Gateway, basic, binary, http_answer
 from support.waiting import PATIENCE, until
 
