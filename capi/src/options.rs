@@ -2,14 +2,12 @@
 
 use std::env;
 use std::ffi::c_char;
-use std::path::Path;
 use std::time::Duration;
 
 use engine::ErrorKind;
 use engine::auth::Secret;
 use engine::net::{AppConfig, Backend};
 use engine::service::InboundServices;
-use engine::store::Store;
 
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
 use crate::ffi::{self, Out};
@@ -59,23 +57,10 @@ impl appxmpp_options {
         let mut config = AppConfig::for_backend(&backend, secret, app_id, self.inbound)?;
         config.service.bodiless_messages = self.bodiless_messages;
         if let Some(path) = &self.state_file {
-            config.store = open_store(Path::new(path))?;
+            config.store = engine::store::open(path)?;
         }
         Ok(config)
     }
-}
-
-#[cfg(feature = "sqlite")]
-fn open_store(path: &Path) -> Result<Box<dyn Store>, Failure> {
-    Ok(Box::new(engine::store::SqliteStore::open(path)?))
-}
-
-#[cfg(not(feature = "sqlite"))]
-fn open_store(path: &Path) -> Result<Box<dyn Store>, Failure> {
-    let path = path.display();
-    Err(config(format!(
-        "the state file {path} cannot be used: this libappxmpp was built without the feature sqlite; build it with that, or set no state file"
-    )))
 }
 
 fn config(text: String) -> Failure {
@@ -208,7 +193,8 @@ pub unsafe extern "C" fn appxmpp_options_set_inbound_services(
 /// Sets the file in which subscriptions and presence survive a restart; it is made if it is not
 /// there. By default nothing survives.
 ///
-/// A library built without SQLite fails with `APPXMPP_CONFIG` when the connection is opened.
+/// With the feature postgres a `postgresql://` URL can be given instead. A library built without what
+/// is asked for fails with `APPXMPP_CONFIG` when the connection is opened.
 ///
 /// # Safety
 /// See the conventions.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use appxmpp::net::{self, AppConfig, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime};
 use appxmpp::service::{self, InboundServices, MessageCall, PresenceCall, ServiceConfig, Status};
-use appxmpp::store::SqliteStore;
 use appxmpp::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -31,7 +30,7 @@ impl Settings {
         let mut config = AppConfig::new(self.service.addresses.app_id(), self.connection.clone())?;
         config.service = self.service.clone();
         if let Some(path) = &self.state {
-            config.store = Box::new(SqliteStore::open(path)?);
+            config.store = appxmpp::store::open(path)?;
         }
         net::App::open(config)
     }

@@ -1,10 +1,9 @@
 //! The composition root: apps, HTTP servers, and how they start and stop.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use appxmpp::store::{MemoryStore, SqliteStore, Store};
-use appxmpp::{Error, ErrorKind, Result};
+use appxmpp::Result;
+use appxmpp::store::{MemoryStore, PostgresStore, SqliteStore, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -87,7 +86,7 @@ impl Gateway {
         };
         let mut apps = Vec::with_capacity(config.apps.len());
         for app in config.apps {
-            let keeps = matches!(config.store, config::Store::Sqlite(_));
+            let keeps = !matches!(config.store, config::Store::Memory);
             let (store, metrics) = (store(&config.store)?, Arc::clone(&metrics));
             apps.push(App::open(app, store, keeps, config.outbox, metrics)?);
         }
@@ -139,14 +138,7 @@ impl Gateway {
 fn store(store: &config::Store) -> Result<Box<dyn Store>> {
     match store {
         config::Store::Memory => Ok(Box::new(MemoryStore::new())),
-        config::Store::Sqlite(path) => {
-            let open = |path: &Path| SqliteStore::open(path);
-            open(path).map(|store| Box::new(store) as Box<dyn Store>).map_err(|error| {
-                Error::new(
-                    ErrorKind::Store,
-                    format!("cannot open the state store {}: {error}", path.display()),
-                )
-            })
-        }
+        config::Store::Sqlite(path) => Ok(Box::new(SqliteStore::open(path)?)),
+        config::Store::Postgres(url) => Ok(Box::new(PostgresStore::open(url.expose())?)),
     }
 }

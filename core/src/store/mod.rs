@@ -7,6 +7,10 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod packed;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -19,9 +23,37 @@ use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+
+/// Opens the store at `place`: a `postgresql://` URL or, whatever else it is, the path of an SQLite file.
+///
+/// # Errors
+/// [`ErrorKind::Store`](crate::ErrorKind::Store) and [`ErrorKind::Config`](crate::ErrorKind::Config) as the stores themselves; the latter also for a
+/// store that this program was built without.
+pub fn open(place: &str) -> Result<Box<dyn Store>> {
+    if place.starts_with("postgresql://") || place.starts_with("postgres://") {
+        #[cfg(feature = "postgres")]
+        return Ok(Box::new(PostgresStore::open(place)?));
+        #[cfg(not(feature = "postgres"))]
+        return Err(left_out("a PostgreSQL database", "postgres"));
+    }
+    #[cfg(feature = "sqlite")]
+    return Ok(Box::new(SqliteStore::open(place)?));
+    #[cfg(not(feature = "sqlite"))]
+    return Err(left_out(&format!("the file {place}"), "sqlite"));
+}
+
+#[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+fn left_out(what: &str, feature: &str) -> crate::Error {
+    let text = format!(
+        "{what} cannot be used as the state store: this program was built without the feature {feature}; build it with that, or keep the state elsewhere"
+    );
+    crate::Error::new(crate::ErrorKind::Config, text)
+}
 
 /// One of the app's addresses and one contact, both bare and prepared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

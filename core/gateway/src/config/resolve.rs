@@ -376,7 +376,14 @@ fn store(store: &Section<'_>) -> Result<Store> {
             let path = path.strip_prefix("//").unwrap_or(path);
             Ok(Store::Sqlite(PathBuf::from(path)))
         }
-        _ => Err(config(format!("url in [store] must be memory: or sqlite:/PATH, not {url:?}"))),
+        Some(("postgresql" | "postgres", rest)) if rest.starts_with("//") => {
+            Ok(Store::Postgres(Secret::new(url)))
+        }
+        // It may hold a password that was put in the wrong place.
+        _ => Err(config(
+            "url in [store] must be memory:, sqlite:/PATH or postgresql://USER@HOST/DATABASE"
+                .to_owned(),
+        )),
     }
 }
 

@@ -214,7 +214,7 @@ fn contradictions_are_named() {
         ("inbound_services = [\"mail\"]", "xmpp_message"),
         ("credentials = [\"token\"]", "Bearer TOKEN"),
         ("[http]\nlisten = \"5280\"", "127.0.0.1:5280"),
-        ("[store]\nurl = \"postgres://\"", "sqlite:"),
+        ("[store]\nurl = \"mysql://h\"", "sqlite:"),
         ("[log]\nformat = \"xml\"", "auto, text or json"),
         ("[log]\nlevel = \"loud\"", "loud"),
         (SMALL, "two apps"),
@@ -230,7 +230,7 @@ fn contradictions_are_named() {
 fn the_example_file_is_current_and_loads_with_every_key_set() {
     let example = keys::example();
     let kept = include_str!("../../dist/appxmpp.toml");
-    assert!(example == kept, "write dist/appxmpp.toml anew: appxmpp config example");
+    assert!(example == kept, "write dist/appxmpp.toml anew: appxmpp example");
     let all: String = example
         .lines()
         .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))

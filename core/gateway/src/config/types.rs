@@ -137,6 +137,8 @@ pub enum Store {
     Memory,
     /// An SQLite database.
     Sqlite(PathBuf),
+    /// A PostgreSQL database, by its URL.
+    Postgres(Secret),
 }
 
 /// The log's settings.

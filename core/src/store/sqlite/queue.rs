@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, Row as SqlRow, Transaction, params};
 
+use crate::store::packed::{self, milliseconds};
 use crate::store::{Change, Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 
 /// Schema version 2. Times are milliseconds since the Unix epoch; `lengths` are those of the heads,
@@ -96,69 +97,21 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
     Ok(())
 }
 
-/// Puts the rows of a whole group, those that follow each other as one: the store's work for a row is
-/// many times that for a message in it.
+/// Puts the messages of a whole group.
 pub(super) fn put_all(
     transaction: &Transaction<'_>,
-    mut puts: Vec<(&QueueName, &OutboxRow)>,
+    puts: Vec<(&QueueName, &OutboxRow)>,
 ) -> rusqlite::Result<()> {
-    puts.sort_by_key(|(queue, row)| (*queue, row.first));
-    let mut run = Run::default();
-    for (at, (queue, row)) in puts.iter().enumerate() {
-        run.add(row);
-        let joins = puts.get(at + 1).is_some_and(|(next_queue, next)| {
-            next_queue == queue
-                && next.first == row.last() + 1
-                && next.tail.is_empty()
-                && row.tail.is_empty()
-                && run.heads.len() < RUN_BYTES
-        });
-        if !joins {
-            run.put(transaction, queue, row)?;
-            run = Run::default();
-        }
-    }
-    Ok(())
-}
-
-/// How large a row gets at most before another is begun.
-const RUN_BYTES: usize = 64 * 1024;
-
-/// Rows that are put as one.
-#[derive(Default)]
-struct Run {
-    first: Option<u64>,
-    expires: Duration,
-    lengths: Vec<u8>,
-    heads: Vec<u8>,
-}
-
-impl Run {
-    fn add(&mut self, row: &OutboxRow) {
-        self.first.get_or_insert(row.first);
-        self.expires = self.expires.max(row.expires);
-        for head in &row.heads {
-            let length = u32::try_from(head.len()).unwrap_or(u32::MAX);
-            self.lengths.extend(length.to_le_bytes());
-            self.heads.extend_from_slice(head);
-        }
-    }
-
-    fn put(
-        &self,
-        transaction: &Transaction<'_>,
-        queue: &str,
-        last: &OutboxRow,
-    ) -> rusqlite::Result<()> {
-        let mut put = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO outbox (queue, first, last, expires, lengths, heads, tail)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        let first = self.first.unwrap_or(last.first).cast_signed();
-        let (expires, tail) = (milliseconds(self.expires), &last.tail[..]);
-        let last = last.last().cast_signed();
-        put.execute(params![queue, first, last, expires, self.lengths, self.heads, tail]).map(drop)
-    }
+    let mut put = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO outbox (queue, first, last, expires, lengths, heads, tail)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    packed::pack(puts).into_iter().try_for_each(|(queue, row)| {
+        let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
+        let expires = milliseconds(row.expires);
+        let tail = &row.tail[..];
+        put.execute(params![&**queue, first, last, expires, row.lengths, row.heads, tail]).map(drop)
+    })
 }
 
 pub(super) fn read(
@@ -174,7 +127,7 @@ pub(super) fn read(
         each(Row::Outbox(OutboxRow {
             first: number(row, 0)?,
             expires: time(row, 1)?,
-            heads: split(heads, lengths),
+            heads: packed::unpack(heads, lengths),
             tail: Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?),
         }));
         Ok(())
@@ -226,21 +179,10 @@ fn inbox(row: &SqlRow<'_>) -> rusqlite::Result<InboxRow> {
     Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza })
 }
 
-/// The heads, whose lengths are written as in [`SCHEMA`].
-fn split(mut heads: Bytes, lengths: &[u8]) -> Vec<Bytes> {
-    let (lengths, _) = lengths.as_chunks::<4>();
-    let lengths = lengths.iter().map(|length| u32::from_le_bytes(*length) as usize);
-    lengths.map(|length| heads.split_to(length.min(heads.len()))).collect()
-}
-
 fn number(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
 fn time(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<Duration> {
     Ok(Duration::from_millis(row.get::<_, i64>(column)?.max(0).cast_unsigned()))
-}
-
-fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

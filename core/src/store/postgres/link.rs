@@ -1,0 +1,293 @@
+//! One connection to the database, made anew when it breaks.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, Statement};
+
+use super::address::Address;
+use super::schema;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The pause after the first attempt to connect that failed; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{}", reason(.0))]
+    Database(#[from] tokio_postgres::Error),
+    #[error("it did not answer in time")]
+    Silent,
+}
+
+/// A failure, for each of those who share it.
+pub(super) type Fault = Arc<Failure>;
+
+/// So long the database may take for anything.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A statement and its values.
+pub(super) struct Op {
+    pub(super) sql: &'static str,
+    pub(super) values: Vec<Value>,
+}
+
+/// A value, to be sent later.
+pub(super) type Value = Box<dyn ToSql + Sync + Send>;
+
+/// A connection, or the wish for one.
+pub(super) struct Link {
+    pub(super) address: Arc<Address>,
+    client: Option<Client>,
+    statements: HashMap<&'static str, Statement>,
+    pause: Duration,
+    not_before: Option<Instant>,
+    /// Where notifications go.
+    notices: Option<UnboundedSender<Notification>>,
+}
+
+impl Link {
+    pub(super) fn new(address: Arc<Address>) -> Self {
+        Self {
+            address,
+            client: None,
+            statements: HashMap::new(),
+            pause: PAUSE,
+            not_before: None,
+            notices: None,
+        }
+    }
+
+    #[expect(dead_code, reason = "for news between processes")]
+    /// Hands on what the database notifies of, on this connection and its successors.
+    pub(super) fn hand_on_notices(&mut self) -> tokio::sync::mpsc::UnboundedReceiver<Notification> {
+        let (notices, receiver) = unbounded_channel();
+        self.notices = Some(notices);
+        receiver
+    }
+
+    /// Whether there is a connection, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| !client.is_closed())
+    }
+
+    /// Makes the connection anew if need be; after a failure not before a pause. `true` says that it
+    /// is new.
+    pub(super) async fn connect(&mut self) -> Result<bool, Failure> {
+        if self.is_up() {
+            return Ok(false);
+        }
+        self.client = None;
+        if let Some(time) = self.not_before.take() {
+            sleep_until(time).await;
+        }
+        match connect(&self.address, self.notices.clone()).await {
+            Ok(client) => {
+                self.client = Some(client);
+                self.statements.clear();
+                self.pause = PAUSE;
+                Ok(true)
+            }
+            Err(error) => {
+                self.not_before = Some(Instant::now() + self.pause);
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Err(error)
+            }
+        }
+    }
+
+    /// The connection, for what takes more than one statement.
+    pub(super) async fn client(&mut self) -> Result<&mut Client, Failure> {
+        self.connect().await?;
+        self.client.as_mut().ok_or(Failure::Silent)
+    }
+
+    async fn prepare(&mut self, ops: &[Op]) -> Result<(&Client, Vec<Statement>), Failure> {
+        self.connect().await?;
+        let client = self.client.as_ref().ok_or(Failure::Silent)?;
+        let mut statements = Vec::with_capacity(ops.len());
+        for op in ops {
+            statements.push(match self.statements.get(op.sql) {
+                Some(statement) => statement.clone(),
+                None => {
+                    let statement = client.prepare(op.sql).await?;
+                    self.statements.insert(op.sql, statement.clone());
+                    statement
+                }
+            });
+        }
+        Ok((client, statements))
+    }
+
+    /// Runs all of `ops` in one transaction, without waiting for one before the next is sent.
+    pub(super) async fn transact(&mut self, ops: &[Op]) -> Result<(), Failure> {
+        let work = async {
+            let (client, statements) = self.prepare(ops).await?;
+            let mut steps: Vec<Step<'_>> = Vec::with_capacity(ops.len() + 2);
+            steps.push(Box::pin(client.batch_execute("BEGIN")));
+            for (op, statement) in ops.iter().zip(&statements) {
+                let done = client.execute_raw(statement, values(op));
+                steps.push(Box::pin(async { done.await.map(drop) }));
+            }
+            // Where a step failed, this takes everything back.
+            steps.push(Box::pin(client.batch_execute("COMMIT")));
+            Ok(in_order(steps).await?)
+        };
+        let done = timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent));
+        self.settled(done)
+    }
+
+    /// The rows that a statement gives.
+    pub(super) async fn query(&mut self, op: &Op) -> Result<Vec<Row>, Failure> {
+        let work = async {
+            let (client, statements) = self.prepare(std::slice::from_ref(op)).await?;
+            let statement = statements.first().ok_or(Failure::Silent)?;
+            Ok(client.query(statement, &values(op).collect::<Vec<_>>()).await?)
+        };
+        let rows = timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent));
+        self.settled(rows)
+    }
+
+    /// Whatever a connection that says nothing was doing is not waited for.
+    fn settled<T>(&mut self, done: Result<T, Failure>) -> Result<T, Failure> {
+        if matches!(done, Err(Failure::Silent)) {
+            self.client = None;
+        }
+        done
+    }
+}
+
+type Step<'a> = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send + 'a>>;
+
+fn values(op: &Op) -> impl ExactSizeIterator<Item = &(dyn ToSql + Sync)> {
+    op.values.iter().map(|value| &**value as &(dyn ToSql + Sync))
+}
+
+/// Begins all steps at once, in this order, and returns the first failure when all have ended.
+async fn in_order(mut steps: Vec<Step<'_>>) -> Result<(), tokio_postgres::Error> {
+    let mut ended = Vec::new();
+    poll_fn(|context| {
+        ended = steps
+            .iter_mut()
+            .map(|step| match step.as_mut().poll(context) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => None,
+            })
+            .collect();
+        Poll::Ready(())
+    })
+    .await;
+    let mut first = Ok(());
+    for (step, ended) in steps.into_iter().zip(ended) {
+        let result = match ended {
+            Some(result) => result,
+            None => step.await,
+        };
+        first = first.and(result);
+    }
+    first
+}
+
+async fn connect(
+    address: &Address,
+    notices: Option<UnboundedSender<Notification>>,
+) -> Result<Client, Failure> {
+    let (client, mut connection) = address.config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // A connection that ends is noticed by whoever uses its client.
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            match (message, &notices) {
+                (AsyncMessage::Notification(notice), Some(notices)) => drop(notices.send(notice)),
+                (AsyncMessage::Notice(notice), _) => tracing::debug!("PostgreSQL: {notice}"),
+                _ => {}
+            }
+        }
+    });
+    client.batch_execute(&schema::session(&address.schema)).await?;
+    Ok(client)
+}
+
+/// Whether a fault is the connection's, so that the same may succeed on another one.
+pub(super) fn is_lost(failure: &Failure) -> bool {
+    let Failure::Database(error) = failure else { return true };
+    match error.code() {
+        // Class 08 is about connections, 57P01 to 57P03 and 57P05 about a server that stops or starts.
+        Some(code) => {
+            code.code().starts_with("08")
+                || ["57P01", "57P02", "57P03", "57P05"].contains(&code.code())
+                || *code == SqlState::TOO_MANY_CONNECTIONS
+        }
+        None => error.is_closed() || is_io(error),
+    }
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+pub(super) fn explain(address: &Address, fault: &Fault) -> Error {
+    Error::new(ErrorKind::Store, sentence(address, fault)).with_source(Arc::clone(fault))
+}
+
+/// The error of a database, which names what went wrong in its own words.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => error.message().to_owned(),
+        None => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(error) = source {
+                let further = error.to_string();
+                if !text.contains(&further) {
+                    text = format!("{text}: {further}");
+                }
+                source = error.source();
+            }
+            text
+        }
+    }
+}
+
+fn sentence(address: &Address, failure: &Failure) -> String {
+    let code = match failure {
+        Failure::Database(error) => error.code().map(SqlState::code).unwrap_or_default(),
+        Failure::Silent => "",
+    };
+    let (what, next) = match code {
+        "28P01" | "28000" => ("refused the user or its password", "correct them in the address"),
+        "3D000" => {
+            ("has no such database", "make it with createdb, or correct its name in the address")
+        }
+        "42501" => (
+            "does not let this user do that",
+            "make the user the owner of the database, or of its schema appxmpp",
+        ),
+        "53100" => ("is on a disk that is full", "make room on it"),
+        "53300" => ("has no connection left", "raise max_connections in postgresql.conf"),
+        "25006" => ("takes no writes", "name the primary server, not a standby"),
+        _ if is_lost(failure) || code.is_empty() => (
+            "cannot be reached",
+            "start PostgreSQL, or correct the address; this program goes on trying",
+        ),
+        _ => ("failed", "please report it"),
+    };
+    format!("the state store {address} {what} ({failure}); {next}")
+}

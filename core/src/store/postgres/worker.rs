@@ -1,0 +1,174 @@
+//! The thread that speaks with the database: one connection writes, another reads.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+use super::link::{Failure, Fault, Link, Op, explain, is_lost};
+use super::{Unreported, sql};
+use crate::error::Result;
+use crate::store::{Change, Done};
+
+/// How many changes one transaction may take in.
+const GROUP: usize = 1024;
+/// How long a caller waits for a database that cannot be reached.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How many changes that nobody waits for are kept for a database that cannot be reached.
+const KEPT: usize = 100_000;
+
+/// Changes to be applied together.
+pub(super) struct Call {
+    pub(super) changes: Vec<Change>,
+    /// What other processes on the same store are told with them.
+    pub(super) news: Vec<String>,
+    pub(super) done: Option<Done>,
+}
+
+/// The connection that writes. All calls that wait while one transaction commits share the next one.
+pub(super) struct Writer {
+    link: Link,
+    unreported: Unreported,
+    pending: VecDeque<Call>,
+    /// Since when the database cannot be reached.
+    down: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(link: Link, unreported: Unreported) -> Self {
+        Self { link, unreported, pending: VecDeque::new(), down: None }
+    }
+
+    /// Writes until nobody can call any more, and then what is left.
+    pub(super) async fn run(mut self, calls: Receiver<Call>, wake: Arc<Notify>) {
+        loop {
+            let over = self.take(&calls);
+            if self.pending.is_empty() {
+                if over {
+                    return;
+                }
+                wake.notified().await;
+                continue;
+            }
+            self.write().await;
+            if over && self.down.is_some_and(|since| since.elapsed() >= PATIENCE) {
+                return self.give_up();
+            }
+        }
+    }
+
+    /// Takes what has come; `true` if nothing more will.
+    fn take(&mut self, calls: &Receiver<Call>) -> bool {
+        loop {
+            match calls.try_recv() {
+                Ok(call) => self.pending.push_back(call),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+            // The others wait in their own queue, which is bounded.
+            if self.pending.len() >= KEPT {
+                return false;
+            }
+        }
+    }
+
+    /// Writes one group.
+    async fn write(&mut self) {
+        let mut size = 0;
+        let count = self.pending.iter().take_while(|call| {
+            let fits = size < GROUP;
+            size += call.changes.len() + call.news.len();
+            fits
+        });
+        let count = count.count();
+        let ops = self.ops(count);
+        let written = if ops.is_empty() { Ok(()) } else { self.link.transact(&ops).await };
+        match written {
+            Err(failure) if is_lost(&failure) => self.lost(failure),
+            written => {
+                if !ops.is_empty() && self.down.take().is_some() {
+                    tracing::info!("the state store {} can be reached again", self.link.address);
+                }
+                let written = written.map_err(Arc::new);
+                let group: Vec<_> = self.pending.drain(..count).collect();
+                group.into_iter().for_each(|call| self.report(call, &written));
+            }
+        }
+    }
+
+    fn ops(&self, count: usize) -> Vec<Op> {
+        let group = || self.pending.iter().take(count);
+        let mut ops = sql::ops(group().flat_map(|call| &call.changes));
+        ops.extend(group().flat_map(|call| &call.news).map(|news| sql::tell(news.clone())));
+        ops
+    }
+
+    /// The connection broke. Changes are the same applied twice, so they are applied again on the next
+    /// one; who has waited long enough is told.
+    fn lost(&mut self, failure: Failure) {
+        let fault = Arc::new(failure);
+        let since = *self.down.get_or_insert_with(|| {
+            tracing::error!("{}", explain(&self.link.address, &fault));
+            Instant::now()
+        });
+        let mut soon = 0;
+        let mut kept = VecDeque::with_capacity(self.pending.len());
+        for call in std::mem::take(&mut self.pending) {
+            let waits = call.done.is_some();
+            soon += usize::from(!waits) * call.changes.len();
+            let over = if waits { since.elapsed() >= PATIENCE } else { soon > KEPT };
+            if over {
+                self.report(call, &Err(Arc::clone(&fault)));
+            } else {
+                kept.push_back(call);
+            }
+        }
+        self.pending = kept;
+    }
+
+    fn give_up(&mut self) {
+        let fault = Arc::new(Failure::Silent);
+        for call in std::mem::take(&mut self.pending) {
+            self.report(call, &Err(Arc::clone(&fault)));
+        }
+    }
+
+    fn report(&self, call: Call, written: &Result<(), Fault>) {
+        let written = written.as_ref().map_err(|fault| explain(&self.link.address, fault));
+        match (call.done, written) {
+            (Some(done), written) => done(written.copied()),
+            (None, Err(error)) => {
+                tracing::error!("{error}");
+                let mut first = self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(error);
+            }
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+/// A question, and where the answer goes.
+pub(super) struct Ask {
+    pub(super) op: Op,
+    pub(super) reply: Sender<Result<Vec<Row>>>,
+}
+
+/// Answers questions, one after the other, until nobody can ask any more.
+pub(super) async fn answer(mut link: Link, mut asks: UnboundedReceiver<Ask>) {
+    while let Some(Ask { op, reply }) = asks.recv().await {
+        let since = Instant::now();
+        let rows = loop {
+            match link.query(&op).await {
+                Err(failure) if is_lost(&failure) && since.elapsed() < PATIENCE => {}
+                rows => break rows,
+            }
+        };
+        // Whoever asked may be gone.
+        let _ = reply.send(rows.map_err(|failure| explain(&link.address, &Arc::new(failure))));
+    }
+}
