@@ -3,6 +3,7 @@
 
 mod config;
 mod delivery;
+mod several;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -539,6 +540,10 @@ impl Future for Claim<'_> {
         if claimed.is_empty() {
             if queue.over && queue.lanes.is_empty() {
                 return Poll::Ready(None);
+            }
+            // Each of them is woken for one delivery: a waker that nobody looks at would swallow it.
+            if let Some(old) = self.waker.take() {
+                queue.pullers.retain(|known| !known.will_wake(&old));
             }
             register(&mut queue.pullers, context.waker());
             self.waker = Some(context.waker().clone());

@@ -9,6 +9,7 @@ mod backoff;
 mod config;
 mod connection;
 pub mod dev;
+mod drive;
 mod driver;
 mod inbound;
 mod outbound;

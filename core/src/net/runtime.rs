@@ -9,41 +9,46 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 
+use super::drive::Driven;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The runtime of one generation, and the next generation's. No lock in it is ever touched by two
 /// generations: one that a thread of the parent held while it forked would never be released.
 struct Slot {
-    runtime: OnceLock<Runtime>,
+    driven: OnceLock<&'static Driven>,
     starting: Mutex<()>,
     next: OnceLock<Box<Slot>>,
 }
 
 impl Slot {
     const fn new() -> Self {
-        Self { runtime: OnceLock::new(), starting: Mutex::new(()), next: OnceLock::new() }
+        Self { driven: OnceLock::new(), starting: Mutex::new(()), next: OnceLock::new() }
     }
 
-    fn handle(&self) -> Result<Handle> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(runtime.handle().clone());
+    fn start(&'static self) -> Result<&'static Driven> {
+        if let Some(driven) = self.driven.get() {
+            return Ok(driven);
         }
         let _guard = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.runtime.get().is_none() {
-            let built = Builder::new_multi_thread()
-                .worker_threads(1)
-                .max_blocking_threads(4)
-                .thread_name("appxmpp")
-                .enable_all()
-                .build()
-                .map_err(no_runtime)?;
-            let _ = self.runtime.set(built);
+        if self.driven.get().is_none() {
+            let driven: &'static Driven = Box::leak(Box::new(Driven::new().map_err(no_runtime)?));
+            driven.start().map_err(no_runtime)?;
+            let _ = self.driven.set(driven);
         }
-        self.runtime.get().map(|runtime| runtime.handle().clone()).ok_or_else(|| {
+        self.driven.get().copied().ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the background runtime vanished while it was started")
         })
+    }
+
+    /// The one of this process.
+    fn current() -> &'static Self {
+        let mut slot = &FIRST;
+        for _ in 0..generation() {
+            slot = slot.next.get_or_init(|| Box::new(Self::new()));
+        }
+        slot
     }
 }
 
@@ -68,11 +73,14 @@ pub fn generation() -> u32 {
 /// # Errors
 /// [`ErrorKind::Internal`] if the operating system gives no thread.
 pub fn handle() -> Result<Handle> {
-    let mut slot = &FIRST;
-    for _ in 0..generation() {
-        slot = slot.next.get_or_init(|| Box::new(Slot::new()));
-    }
-    slot.handle()
+    Ok(Slot::current().start()?.handle().clone())
+}
+
+/// The runtime of this process, for a thread that is to wait: if it was started, and if the thread is
+/// in none.
+pub(super) fn to_wait_on() -> Option<&'static Driven> {
+    let driven = Slot::current().driven.get()?;
+    Handle::try_current().is_err().then_some(*driven)
 }
 
 /// To be called once in each process that `fork` made, before anything else of this library, from

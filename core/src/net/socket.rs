@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -66,10 +67,26 @@ impl Socket {
     }
 
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.kind {
-            Kind::Tcp(stream) => stream.try_read(buffer),
-            Kind::Unix(stream) => stream.try_read(buffer),
-        }
+        let room = buffer.len();
+        let mut emptied = None;
+        let mut read = |count: io::Result<usize>| match count? {
+            count if count == 0 || count == room => Ok(count),
+            // There is room left, so the socket is empty: it is not read again, only to learn that,
+            // before the kernel says that there is more.
+            count => {
+                emptied = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        };
+        let result = match &self.kind {
+            Kind::Tcp(stream) => {
+                stream.try_io(Interest::READABLE, || read(stream.try_read(buffer)))
+            }
+            Kind::Unix(stream) => {
+                stream.try_io(Interest::READABLE, || read(stream.try_read(buffer)))
+            }
+        };
+        emptied.map_or(result, Ok)
     }
 
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::runtime::to_wait_on;
+
 /// Wakes the one thread it was made on.
 struct Parker {
     thread: Thread,
@@ -101,6 +103,8 @@ pub fn block_on_checked<F: Future, B>(
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Waited::Done(output);
     }
+    // Whoever waits drives the runtime, if this process has one.
+    let driven = to_wait_on();
     let started = Instant::now();
     let mut checked = Duration::ZERO;
     loop {
@@ -118,7 +122,14 @@ pub fn block_on_checked<F: Future, B>(
             parker.woken.store(true, Ordering::Relaxed);
         }
         let next_check = (checked.checked_add(slice)).map(|at| at.saturating_sub(waited));
-        parker.park([left, next_check].into_iter().flatten().min());
+        let least = [left, next_check].into_iter().flatten().min();
+        if let Some(driven) = driven {
+            if let Some(output) = driven.wait(future.as_mut(), least) {
+                return Waited::Done(output);
+            }
+            continue;
+        }
+        parker.park(least);
         if parker.woken.swap(false, Ordering::Acquire)
             && let Poll::Ready(output) = future.as_mut().poll(&mut context)
         {
