@@ -146,6 +146,33 @@
 // connection can be dropped.
 #define APPXMPP_STREAM_CLOSED 4
 
+// Neither has a subscription to the other's presence, and nobody asked.
+#define APPXMPP_SUBSCRIPTION_NONE 0
+
+// Nobody has one; the app asked.
+#define APPXMPP_SUBSCRIPTION_NONE_OUT 1
+
+// Nobody has one; the contact asked.
+#define APPXMPP_SUBSCRIPTION_NONE_IN 2
+
+// Nobody has one; both asked.
+#define APPXMPP_SUBSCRIPTION_NONE_OUT_IN 3
+
+// The app sees the contact's presence.
+#define APPXMPP_SUBSCRIPTION_TO 4
+
+// The app sees the contact's presence; the contact asked.
+#define APPXMPP_SUBSCRIPTION_TO_IN 5
+
+// The contact sees the app's presence.
+#define APPXMPP_SUBSCRIPTION_FROM 6
+
+// The contact sees the app's presence; the app asked.
+#define APPXMPP_SUBSCRIPTION_FROM_OUT 7
+
+// Each sees the other's presence.
+#define APPXMPP_SUBSCRIPTION_BOTH 8
+
 // The major version of the header; a different one is a different interface.
 #define APPXMPP_VERSION_MAJOR 0
 
@@ -257,6 +284,29 @@ typedef void (*appxmpp_log_callback)(void *userdata,
 // Hears that a callback will not be called any more.
 typedef void (*appxmpp_log_finalizer)(void *userdata);
 
+// Whether a call that waits is to go on waiting; `userdata` is the caller's.
+typedef bool (*appxmpp_check)(void *userdata);
+
+// One of the messages of `appxmpp_send_messages`. Texts are as in `appxmpp_send_message`; one that is
+// left out has NULL `data`, and `len` may be `APPXMPP_NUL`.
+typedef struct {
+  // To whom.
+  appxmpp_str to;
+  // The text, or with `raw_xml` the children as XML.
+  appxmpp_str body;
+  // From whom; left out for `appxmpp_connection_address`.
+  appxmpp_str from;
+  // The type; left out for `chat`.
+  appxmpp_str message_type;
+  // Whether `body` is XML.
+  bool raw_xml;
+  // Written by the call: `APPXMPP_OK`, or why the message was refused as `appxmpp_send_message`
+  // would have.
+  appxmpp_result result;
+  // Written by the call: an `APPXMPP_STATUS_*`; `APPXMPP_STATUS_OTHER_ERROR` if it was refused.
+  int32_t status;
+} appxmpp_message;
+
 // A contact's presence as the app sees it.
 typedef struct {
   // Whether the contact is available.
@@ -266,6 +316,14 @@ typedef struct {
   // With which show: an `APPXMPP_SHOW_*`.
   int32_t show;
 } appxmpp_presence;
+
+// What a presence of one of the four subscription types does.
+typedef struct {
+  // One that the app sends: whether it is to be sent on. One that arrived: whether it is news.
+  bool passes;
+  // The state afterwards: an `APPXMPP_SUBSCRIPTION_*`.
+  int32_t state;
+} appxmpp_transition;
 
 #ifdef __cplusplus
 extern "C" {
@@ -374,6 +432,18 @@ appxmpp_result appxmpp_connection_next_event(const appxmpp_connection *connectio
                                              uint64_t timeout_ms,
                                              appxmpp_event **out,
                                              appxmpp_error **error);
+
+// Takes up to `max` events, each of a different sender, waiting as `appxmpp_connection_next_event`
+// does for the first; `out` receives `count` new handles. For a program that handles many at once, as
+// with `appxmpp_send_messages`.
+//
+// Fails as `appxmpp_connection_next_event` does, and with `APPXMPP_INVALID_ARGUMENT` if `max` is 0.
+appxmpp_result appxmpp_connection_next_events(const appxmpp_connection *connection,
+                                              uint64_t timeout_ms,
+                                              size_t max,
+                                              appxmpp_event **out,
+                                              size_t *count,
+                                              appxmpp_error **error);
 
 // A number that no other event of the connection has; 0 if `event` is NULL.
 uint64_t appxmpp_event_id(const appxmpp_event *event);
@@ -566,6 +636,36 @@ appxmpp_result appxmpp_send_message(const appxmpp_connection *connection,
                                     bool raw_xml,
                                     int32_t *statuses,
                                     appxmpp_error **error);
+
+// `appxmpp_send_message` that can be given up: while the socket takes nothing more, `check` is called
+// with `userdata` about twenty times a second, by the thread that called; when it gives `false`, what
+// is not written has `APPXMPP_STATUS_OTHER_ERROR` (it may be written later). A call that need not wait
+// does not call it. `check` may be NULL.
+appxmpp_result appxmpp_send_message_checked(const appxmpp_connection *connection,
+                                            const char *const *jids,
+                                            const size_t *jid_lens,
+                                            size_t count,
+                                            const char *body,
+                                            size_t body_len,
+                                            const char *from,
+                                            size_t from_len,
+                                            const char *type_,
+                                            size_t type_len,
+                                            bool raw_xml,
+                                            appxmpp_check check,
+                                            void *userdata,
+                                            int32_t *statuses,
+                                            appxmpp_error **error);
+
+// Sends `count` messages that have nothing in common, in order and with one write: cheaper than as
+// many calls of `appxmpp_send_message`. Returns when all are written to a live stream or have failed,
+// and each message says what became of it. One that is refused stops no other.
+//
+// Fails, with nothing sent and written, with `APPXMPP_CLOSED` only after a fork.
+appxmpp_result appxmpp_send_messages(const appxmpp_connection *connection,
+                                     appxmpp_message *messages,
+                                     size_t count,
+                                     appxmpp_error **error);
 
 // App Engine's `send_presence`: tells `jid` the presence of the app. `type` is empty or NULL for
 // available, `unavailable` or `probe`; `show` is empty or NULL, `away`, `chat`, `dnd` or `xa`;
@@ -760,6 +860,20 @@ void appxmpp_stream_event_free(appxmpp_stream_event *event);
 
 // Frees a stream; NULL is allowed. Nothing is transmitted.
 void appxmpp_stream_free(appxmpp_stream *stream);
+
+// What a presence of the type `type` (`subscribe`, `subscribed`, `unsubscribe` or `unsubscribed`) does
+// to the subscriptions between an app's address and a contact: RFC 6121 appendix A.2 for one that is
+// sent, appendix A.3 for one that arrived (`inbound`). `state` is an `APPXMPP_SUBSCRIPTION_*`.
+//
+// A connection keeps this table by itself; this is for programs with streams of their own.
+//
+// Fails with `APPXMPP_INVALID_ARGUMENT` for another number and `APPXMPP_INVALID_TYPE` for another type.
+appxmpp_result appxmpp_subscription_next(int32_t state,
+                                         bool inbound,
+                                         const char *type_,
+                                         size_t type_len,
+                                         appxmpp_transition *out,
+                                         appxmpp_error **error);
 
 // The version of the library, such as "0.1.0"; lives for ever.
 const char *appxmpp_version(void);

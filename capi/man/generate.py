@@ -19,6 +19,7 @@ GROUPS = {
     "connection": "connection.rs",
     "service": "service.rs",
     "event": "event.rs",
+    "subscription": "subscription.rs",
     "stream": "stream.rs",
     "log": "log.rs",
 }

@@ -94,26 +94,30 @@ impl Live {
         block_on(either, timeout(timeout_ms)).transpose()
     }
 
-    /// The next delivery; `None` if `timeout_ms` was too short.
-    pub(crate) fn next(&self, timeout_ms: u64) -> Result<Option<Claimed>, Failure> {
+    /// Up to `max` deliveries, as soon as there is one; none if `timeout_ms` was too short. Each is of
+    /// another sender.
+    pub(crate) fn next(&self, max: usize, timeout_ms: u64) -> Result<Vec<Claimed>, Failure> {
         // The usual case while much comes in: one is there. Nothing needs to be woken then.
         if !self.watch.is_started() && !self.bell.is_interrupted() {
-            let claim = pin!(self.app.next_batch(1));
+            let claim = pin!(self.app.next_batch(max));
             let mut context = Context::from_waker(Waker::noop());
             if let Poll::Ready(claimed) = claim.poll(&mut context) {
-                return Ok(claimed?.into_iter().next());
+                return Ok(claimed?);
             }
         }
-        let mut claim = pin!(self.app.next_batch(1));
-        let next = std::future::poll_fn(|context: &mut Context<'_>| {
-            if let Some(taken) = self.watch.take(&self.app, &self.bell) {
-                return taken;
+        loop {
+            let mut claim = pin!(self.app.next_batch(max));
+            let next = std::future::poll_fn(|context: &mut Context<'_>| {
+                if let Some(taken) = self.watch.take(&self.app, &self.bell, max) {
+                    return taken;
+                }
+                claim.as_mut().poll(context)
+            });
+            match self.wait(next, timeout_ms)? {
+                Some(next) => return Ok(next?),
+                None if timeout_ms == APPXMPP_FOREVER => {}
+                None => return Ok(Vec::new()),
             }
-            claim.as_mut().poll(context).map_ok(|claimed| claimed.into_iter().next())
-        });
-        match self.wait(next, timeout_ms)? {
-            Some(next) => Ok(next?),
-            None => Ok(None),
         }
     }
 

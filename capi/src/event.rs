@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use engine::net::{Claimed, Outcome};
 use engine::stanza::{Form, present};
 
-use crate::connection::{APPXMPP_FOREVER, appxmpp_connection};
+use crate::connection::appxmpp_connection;
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
-use crate::ffi::{self, Kept, Out, appxmpp_str};
+use crate::ffi::{self, Kept, Out, OutArray, appxmpp_str};
 use crate::stanza::appxmpp_stanza;
 
 /// A request that App Engine would have made of the app: a path and the fields of a form.
@@ -91,14 +91,51 @@ pub unsafe extern "C" fn appxmpp_connection_next_event(
         // SAFETY: the caller keeps the conventions.
         let (live, out) =
             unsafe { (ffi::borrow(connection, "connection")?.live()?, Out::new(out, "out")?) };
-        let claimed = loop {
-            match live.next(timeout_ms)? {
-                Some(claimed) => break claimed,
-                None if timeout_ms == APPXMPP_FOREVER => {}
-                None => return Err(Failure::timeout(format!("no event within {timeout_ms} ms"))),
-            }
+        let claimed = live.next(1, timeout_ms)?.into_iter().next();
+        out.set(ffi::give(appxmpp_event::new(claimed.ok_or_else(|| no_event(timeout_ms))?)));
+        Ok(())
+    })
+}
+
+fn no_event(timeout_ms: u64) -> Failure {
+    Failure::timeout(format!("no event within {timeout_ms} ms"))
+}
+
+/// Takes up to `max` events, each of a different sender, waiting as `appxmpp_connection_next_event`
+/// does for the first; `out` receives `count` new handles. For a program that handles many at once, as
+/// with `appxmpp_send_messages`.
+///
+/// Fails as `appxmpp_connection_next_event` does, and with `APPXMPP_INVALID_ARGUMENT` if `max` is 0.
+///
+/// # Safety
+/// See the conventions; `out` has room for `max` handles.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_connection_next_events(
+    connection: *const appxmpp_connection,
+    timeout_ms: u64,
+    max: usize,
+    out: *mut *mut appxmpp_event,
+    count: *mut usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (live, out, count) = unsafe {
+            (
+                ffi::borrow(connection, "connection")?.live()?,
+                OutArray::new(out, max, "out")?,
+                Out::new(count, "count")?,
+            )
         };
-        out.set(ffi::give(appxmpp_event::new(claimed)));
+        if max == 0 {
+            return Err(Failure::argument("max is 0; make room for one event at least".to_owned()));
+        }
+        let claimed = live.next(max, timeout_ms)?;
+        if claimed.is_empty() {
+            return Err(no_event(timeout_ms));
+        }
+        count.set(claimed.len());
+        out.set(claimed.into_iter().map(|claimed| ffi::give(appxmpp_event::new(claimed))));
         Ok(())
     })
 }

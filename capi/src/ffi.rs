@@ -121,6 +121,38 @@ impl<T> Out<T> {
     }
 }
 
+/// Writes a result that the caller may not want: NULL means that.
+///
+/// # Safety
+/// A non-null `target` must point to writable memory for a `T`.
+pub(crate) unsafe fn set_if_wanted<T>(target: *mut T, value: T) {
+    if let Some(target) = NonNull::new(target) {
+        Out(target).set(value);
+    }
+}
+
+/// `count` values of the caller's, to be read and written.
+///
+/// # Safety
+/// A non-null `data` must point to `count` values that nobody else uses meanwhile.
+pub(crate) unsafe fn slice_mut<'a, T>(
+    data: *mut T,
+    count: usize,
+    name: &str,
+) -> Result<&'a mut [T], Failure> {
+    if count == 0 {
+        return Ok(&mut []);
+    }
+    if data.is_null() {
+        return Err(Failure::null(name));
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Failure::argument(format!("{name}: {count} are more than memory holds")));
+    }
+    // SAFETY: as this function's own contract.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data, count) })
+}
+
 /// Text from the caller.
 ///
 /// # Safety

@@ -53,6 +53,7 @@ mod options;
 mod service;
 mod stanza;
 mod stream;
+mod subscription;
 mod version;
 mod watch;
 
@@ -65,4 +66,5 @@ pub use options::*;
 pub use service::*;
 pub use stanza::*;
 pub use stream::*;
+pub use subscription::*;
 pub use version::*;

@@ -1,13 +1,15 @@
 //! App Engine's four functions, with its rules, numbers and limits.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use engine::ErrorKind;
-use engine::service::{MessageCall, PresenceAnswer, PresenceCall, ServiceError};
+use engine::service::{MessageCall, PresenceAnswer, PresenceCall, ServiceError, Status};
 
 use crate::connection::appxmpp_connection;
-use crate::error::{appxmpp_error, appxmpp_result};
-use crate::ffi::{self, Out, OutArray};
+use crate::error::{Failure, appxmpp_error, appxmpp_result};
+use crate::ffi::{self, Out, OutArray, appxmpp_str};
 
 /// The message is written to a live stream.
 pub const APPXMPP_STATUS_NO_ERROR: i32 = 0;
@@ -137,6 +139,60 @@ pub unsafe extern "C" fn appxmpp_send_message(
     statuses: *mut i32,
     error: *mut *mut appxmpp_error,
 ) -> appxmpp_result {
+    // SAFETY: the caller keeps the conventions.
+    unsafe {
+        appxmpp_send_message_checked(
+            connection,
+            jids,
+            jid_lens,
+            count,
+            body,
+            body_len,
+            from,
+            from_len,
+            type_,
+            type_len,
+            raw_xml,
+            None,
+            std::ptr::null_mut(),
+            statuses,
+            error,
+        )
+    }
+}
+
+/// Whether a call that waits is to go on waiting; `userdata` is the caller's.
+#[allow(non_camel_case_types)]
+pub type appxmpp_check = Option<unsafe extern "C" fn(userdata: *mut c_void) -> bool>;
+
+/// How long a check lets a call wait on.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
+
+/// `appxmpp_send_message` that can be given up: while the socket takes nothing more, `check` is called
+/// with `userdata` about twenty times a second, by the thread that called; when it gives `false`, what
+/// is not written has `APPXMPP_STATUS_OTHER_ERROR` (it may be written later). A call that need not wait
+/// does not call it. `check` may be NULL.
+///
+/// # Safety
+/// See the conventions; `check` may be called with `userdata` until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_send_message_checked(
+    connection: *const appxmpp_connection,
+    jids: *const *const c_char,
+    jid_lens: *const usize,
+    count: usize,
+    body: *const c_char,
+    body_len: usize,
+    from: *const c_char,
+    from_len: usize,
+    type_: *const c_char,
+    type_len: usize,
+    raw_xml: bool,
+    check: appxmpp_check,
+    userdata: *mut c_void,
+    statuses: *mut i32,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
     ffi::boundary(error, || {
         // SAFETY: the caller keeps the conventions.
         let (live, jids, body, from, type_, statuses) = unsafe {
@@ -150,10 +206,110 @@ pub unsafe extern "C" fn appxmpp_send_message(
             )
         };
         let call = MessageCall { jids: &jids, body, from, type_: type_.unwrap_or("chat"), raw_xml };
-        let sent = live.app.send_message_blocking(&call, live.send_timeout)?;
+        let slice = if check.is_some() { CHECK_EVERY } else { Duration::MAX };
+        let go_on = |_: Duration| match check {
+            // SAFETY: the caller's promise.
+            Some(check) if !unsafe { check(userdata) } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let sent = live.app.send_message_checked(&call, live.send_timeout, slice, go_on)?;
         statuses.set(sent.into_iter().map(|status| status as i32));
         Ok(())
     })
+}
+
+/// One of the messages of `appxmpp_send_messages`. Texts are as in `appxmpp_send_message`; one that is
+/// left out has NULL `data`, and `len` may be `APPXMPP_NUL`.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct appxmpp_message {
+    /// To whom.
+    pub to: appxmpp_str,
+    /// The text, or with `raw_xml` the children as XML.
+    pub body: appxmpp_str,
+    /// From whom; left out for `appxmpp_connection_address`.
+    pub from: appxmpp_str,
+    /// The type; left out for `chat`.
+    pub message_type: appxmpp_str,
+    /// Whether `body` is XML.
+    pub raw_xml: bool,
+    /// Written by the call: `APPXMPP_OK`, or why the message was refused as `appxmpp_send_message`
+    /// would have.
+    pub result: appxmpp_result,
+    /// Written by the call: an `APPXMPP_STATUS_*`; `APPXMPP_STATUS_OTHER_ERROR` if it was refused.
+    pub status: i32,
+}
+
+impl appxmpp_message {
+    /// # Safety
+    /// Its texts are as the conventions say.
+    unsafe fn call(&self) -> Result<([&str; 1], MessageCall<'_>), Failure> {
+        // SAFETY: as this function's own contract.
+        let (to, body, from, type_) = unsafe {
+            (
+                ffi::text(self.to.data, self.to.len, "to")?,
+                ffi::text(self.body.data, self.body.len, "body")?,
+                ffi::optional_text(self.from.data, self.from.len, "from")?,
+                ffi::optional_text(self.message_type.data, self.message_type.len, "type")?,
+            )
+        };
+        let type_ = type_.unwrap_or("chat");
+        Ok(([to], MessageCall { jids: &[], body, from, type_, raw_xml: self.raw_xml }))
+    }
+}
+
+/// Sends `count` messages that have nothing in common, in order and with one write: cheaper than as
+/// many calls of `appxmpp_send_message`. Returns when all are written to a live stream or have failed,
+/// and each message says what became of it. One that is refused stops no other.
+///
+/// Fails, with nothing sent and written, with `APPXMPP_CLOSED` only after a fork.
+///
+/// # Safety
+/// See the conventions; `messages` are `count` of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_send_messages(
+    connection: *const appxmpp_connection,
+    messages: *mut appxmpp_message,
+    count: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (live, messages) = unsafe {
+            (
+                ffi::borrow(connection, "connection")?.live()?,
+                ffi::slice_mut(messages, count, "messages")?,
+            )
+        };
+        // SAFETY: the caller keeps the conventions.
+        let read: Vec<_> = messages.iter().map(|message| unsafe { message.call() }).collect();
+        let readable = read.iter().filter_map(|read| read.as_ref().ok());
+        let calls: Vec<_> = readable.map(|(to, call)| MessageCall { jids: to, ..*call }).collect();
+        let mut sent = live.app.send_messages_blocking(&calls, live.send_timeout)?.into_iter();
+        let outcomes: Vec<_> = read
+            .iter()
+            .map(|read| match read {
+                Ok(_) => outcome(sent.next()),
+                Err(failure) => (failure.result, APPXMPP_STATUS_OTHER_ERROR),
+            })
+            .collect();
+        for (message, outcome) in messages.iter_mut().zip(outcomes) {
+            (message.result, message.status) = outcome;
+        }
+        Ok(())
+    })
+}
+
+/// What became of a message to one recipient.
+fn outcome(sent: Option<engine::Result<Vec<Status>>>) -> (appxmpp_result, i32) {
+    match sent {
+        Some(Ok(statuses)) => {
+            let status = statuses.first().map_or(APPXMPP_STATUS_OTHER_ERROR, |one| *one as i32);
+            (appxmpp_result::APPXMPP_OK, status)
+        }
+        Some(Err(error)) => (error.kind().into(), APPXMPP_STATUS_OTHER_ERROR),
+        None => (appxmpp_result::APPXMPP_INTERNAL, APPXMPP_STATUS_OTHER_ERROR),
+    }
 }
 
 /// App Engine's `send_presence`: tells `jid` the presence of the app. `type` is empty or NULL for
@@ -198,10 +354,8 @@ pub unsafe extern "C" fn appxmpp_send_presence(
             )
         };
         let sent = live.app.send_presence(&call)?;
-        if !status.is_null() {
-            // SAFETY: as above.
-            unsafe { Out::new(status, "status")? }.set(sent as i32);
-        }
+        // SAFETY: as above.
+        unsafe { ffi::set_if_wanted(status, sent as i32) };
         Ok(())
     })
 }
@@ -233,10 +387,8 @@ pub unsafe extern "C" fn appxmpp_send_invite(
             )
         };
         let sent = live.app.send_invite(jid, from)?;
-        if !status.is_null() {
-            // SAFETY: as above.
-            unsafe { Out::new(status, "status")? }.set(sent as i32);
-        }
+        // SAFETY: as above.
+        unsafe { ffi::set_if_wanted(status, sent as i32) };
         Ok(())
     })
 }
@@ -319,7 +471,7 @@ pub unsafe extern "C" fn appxmpp_get_presence_list(
 mod tests {
     use std::ffi::CStr;
 
-    use engine::service::{Show, Status};
+    use engine::service::Show;
 
     use super::*;
 

@@ -70,27 +70,31 @@ impl Watch {
         self.started.load(Ordering::Acquire)
     }
 
-    /// The next delivery, if this looks out for them; otherwise `None`.
+    /// The next deliveries, up to `max`, if this looks out for them; otherwise `None`.
     pub(crate) fn take(
         &self,
         app: &App,
         bell: &Arc<Bell>,
-    ) -> Option<Poll<engine::Result<Option<Claimed>>>> {
+        max: usize,
+    ) -> Option<Poll<engine::Result<Vec<Claimed>>>> {
         if !self.is_started() {
             return None;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = state.as_mut()?;
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            state.look(app, bell);
+            let Some(next) = state.next.take() else { break };
+            taken.push(next);
+        }
         state.look(app, bell);
-        let Some(taken) = state.next.take() else {
-            return Some(match &state.over {
-                Some(error) => {
-                    Poll::Ready(Err(engine::Error::new(error.kind(), error.to_string())))
-                }
-                None => Poll::Pending,
-            });
-        };
-        state.look(app, bell);
-        Some(Poll::Ready(Ok(Some(taken))))
+        if !taken.is_empty() {
+            return Some(Poll::Ready(Ok(taken)));
+        }
+        Some(match &state.over {
+            Some(error) => Poll::Ready(Err(engine::Error::new(error.kind(), error.to_string()))),
+            None => Poll::Pending,
+        })
     }
 }

@@ -129,6 +129,92 @@ static void messages_have_statuses(void)
     appxmpp_connection_free(connection);
 }
 
+static appxmpp_str text(const char *data)
+{
+    appxmpp_str text = {data, APPXMPP_NUL};
+    return text;
+}
+
+static void several_events_and_messages(bool with_descriptor)
+{
+    appxmpp_connection *connection = live(NULL);
+    appxmpp_event *events[4] = {NULL, NULL, NULL, NULL};
+    size_t count = 9;
+    int32_t fd;
+    if (with_descriptor)
+        OK(appxmpp_connection_fd(connection, &fd, &error));
+    FAILS(APPXMPP_TIMEOUT, "0 ms", appxmpp_connection_next_events(connection, 0, 4, events, &count, &error));
+    FAILS(APPXMPP_INVALID_ARGUMENT, "max", appxmpp_connection_next_events(connection, 0, 0, events, &count, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "out", appxmpp_connection_next_events(connection, 0, 4, NULL, &count, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "count", appxmpp_connection_next_events(connection, 0, 4, events, NULL, &error));
+    CHECK(count == 9 && events[0] == NULL);
+
+    appxmpp_message messages[8];
+    memset(messages, 0, sizeof messages);
+    for (size_t i = 0; i < 8; i++)
+        messages[i].to = text("echo@peer"), messages[i].body = text("x"), messages[i].status = 9;
+    messages[0].to = text("echo1@peer"), messages[0].body = text("<1>");
+    messages[1].to = text("not an address");
+    messages[2].body = text("");
+    messages[3].from = text("a@foreign.example");
+    messages[4].message_type = text("nonsense");
+    messages[5].to.data = NULL;
+    messages[6].body = text("\xff");
+    messages[7].to = text("echo2@peer"), messages[7].body = text("<body>2</body>"), messages[7].raw_xml = true;
+    messages[7].from = text("x@bot.localhost/y");
+    OK(appxmpp_send_messages(connection, messages, 8, &error));
+    static const appxmpp_result results[] = {APPXMPP_OK, APPXMPP_OK, APPXMPP_NO_BODY, APPXMPP_INVALID_SENDER,
+                                             APPXMPP_INVALID_TYPE, APPXMPP_NULL_ARGUMENT, APPXMPP_NOT_UTF8, APPXMPP_OK};
+    for (size_t i = 0; i < 8; i++) {
+        CHECK(messages[i].result == results[i]);
+        CHECK(messages[i].status == (i == 0 || i == 7 ? APPXMPP_STATUS_NO_ERROR
+                                     : i == 1         ? APPXMPP_STATUS_INVALID_JID
+                                                      : APPXMPP_STATUS_OTHER_ERROR));
+    }
+    for (size_t got = 0; got < 2;) {
+        OK(appxmpp_connection_next_events(connection, PATIENCE_MS, 4, events, &count, &error));
+        CHECK(count >= 1 && got + count <= 2);
+        for (size_t i = 0; i < count; i++, got++) {
+            CHECK_STR(appxmpp_event_field(events[i], "from", 4), got ? "echo2@peer" : "echo1@peer");
+            CHECK_STR(appxmpp_event_field(events[i], "to", 2), got ? "x@bot.localhost/y" : "bot@bot.localhost/bot");
+            CHECK_STR(appxmpp_event_field(events[i], "body", 4), got ? "2" : "<1>");
+            handled(events[i]);
+        }
+    }
+    OK(appxmpp_send_messages(connection, NULL, 0, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "messages", appxmpp_send_messages(connection, NULL, 1, &error));
+    OK(appxmpp_connection_close(connection, PATIENCE_MS, &error));
+    OK(appxmpp_send_messages(connection, messages, 1, &error));
+    CHECK(messages[0].result == APPXMPP_OK && messages[0].status == APPXMPP_STATUS_OTHER_ERROR);
+    appxmpp_connection_free(connection);
+}
+
+static bool three_times(void *userdata)
+{
+    return ++*(int *)userdata < 3;
+}
+
+static void a_send_is_given_up(void)
+{
+    static char body[64 * 1024];
+    appxmpp_connection *connection = live(NULL);
+    const char *to = "a@example.com";
+    int32_t status = 9;
+    int asked = 0;
+    OK(appxmpp_send_message_checked(connection, &to, NULL, 1, "x", 1, NULL, 0, NULL, 0, false, three_times, &asked,
+                                    &status, &error));
+    OK(appxmpp_send_message_checked(connection, &to, NULL, 1, "x", 1, NULL, 0, NULL, 0, false, NULL, NULL, &status,
+                                    &error));
+    CHECK(asked == 0 && status == APPXMPP_STATUS_NO_ERROR);
+    message(connection, "stall@peer", "read nothing more");
+    memset(body, 'x', sizeof body);
+    while (status == APPXMPP_STATUS_NO_ERROR)
+        OK(appxmpp_send_message_checked(connection, &to, NULL, 1, body, sizeof body, NULL, 0, NULL, 0, false,
+                                        three_times, &asked, &status, &error));
+    CHECK(asked == 3 && status == APPXMPP_STATUS_OTHER_ERROR);
+    appxmpp_connection_free(connection);
+}
+
 static void presence(void)
 {
     appxmpp_connection *connection = live(NULL);
@@ -342,6 +428,9 @@ int main(void)
     an_event_is_what_a_handler_gets();
     one_sender_s_events_come_one_by_one();
     messages_have_statuses();
+    several_events_and_messages(false);
+    several_events_and_messages(true);
+    a_send_is_given_up();
     presence();
     stanzas_and_requests();
     the_descriptor_says_when_an_event_waits();

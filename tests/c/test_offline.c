@@ -337,6 +337,21 @@ static void logs(void)
     CHECK(finalized == 12);
 }
 
+static void subscriptions(void)
+{
+    appxmpp_transition next = {false, 9};
+    OK(appxmpp_subscription_next(APPXMPP_SUBSCRIPTION_NONE, true, "subscribe", 9, &next, &error));
+    CHECK(next.passes && next.state == APPXMPP_SUBSCRIPTION_NONE_IN);
+    OK(appxmpp_subscription_next(next.state, false, "subscribed", APPXMPP_NUL, &next, &error));
+    CHECK(next.passes && next.state == APPXMPP_SUBSCRIPTION_FROM);
+    FAILS(APPXMPP_INVALID_ARGUMENT, "9", appxmpp_subscription_next(9, false, "subscribe", 9, &next, &error));
+    FAILS(APPXMPP_INVALID_ARGUMENT, "-1", appxmpp_subscription_next(-1, false, "subscribe", 9, &next, &error));
+    FAILS(APPXMPP_INVALID_TYPE, "probe", appxmpp_subscription_next(0, false, "probe", 5, &next, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "type", appxmpp_subscription_next(0, false, NULL, 0, &next, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "out", appxmpp_subscription_next(0, false, "subscribe", 9, NULL, &error));
+    CHECK(next.state == APPXMPP_SUBSCRIPTION_FROM);
+}
+
 int main(void)
 {
     versions_and_results();
@@ -348,6 +363,7 @@ int main(void)
     options();
     connections_that_do_not_open();
     no_connection();
+    subscriptions();
     logs();
     puts("ok");
     return 0;

@@ -5,6 +5,7 @@ a message to        makes the peer
 ==================  ================================================================
 ``write@peer``      write the body into the stream as it is
 ``cut@peer``        cut the connection
+``stall@peer``      read nothing more from this connection
 ``echo*@peer``      send the body back, from the same address
 ``mark@peer``       begin a new entry of `marked`, named by the body
 ==================  ================================================================
@@ -32,7 +33,12 @@ class Peer(FakeServer):
         self.heard: queue.Queue[ElementTree.Element] = queue.Queue()
         self._mark = ""
         self._writing = threading.Lock()
+        self._closed = threading.Event()
         super().__init__(domain, secret)
+
+    def close(self) -> None:
+        self._closed.set()
+        super().close()
 
     def _write(self, peer: socket.socket, text: str) -> None:
         with self._writing:
@@ -47,6 +53,8 @@ class Peer(FakeServer):
             self._write(peer, body)
         elif name == "message" and to == "cut@peer":
             peer.shutdown(socket.SHUT_RDWR)
+        elif name == "message" and to == "stall@peer":
+            self._closed.wait()
         elif name == "message" and to == "mark@peer":
             self._mark = body
             self.marked[body] = []

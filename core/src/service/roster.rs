@@ -3,6 +3,8 @@
 //! App Engine kept the roster for the app and accepted every request, so the app's side has no
 //! "pending in" that lasts: it exists between a request and its acceptance.
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// The state of the subscriptions between one of the app's addresses and one contact, seen from
 /// the app (RFC 6121 appendix A.1).
 ///
@@ -150,6 +152,23 @@ impl Subscription {
 }
 
 impl SubscriptionVerb {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Subscribe, Self::Subscribed, Self::Unsubscribe, Self::Unsubscribed];
+
+    /// The one that a presence type says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidType`] for every other type.
+    pub fn parse(type_: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == type_).ok_or_else(|| {
+            let text = format!(
+                "{type_:?} changes no subscription; use subscribe, subscribed, unsubscribe or unsubscribed"
+            );
+            Error::new(ErrorKind::InvalidType, text)
+        })
+    }
+
     /// The presence type that says it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -214,8 +233,6 @@ mod tests {
     use crate::vectors;
     use SubscriptionVerb as V;
 
-    const VERBS: [V; 4] = [V::Subscribe, V::Subscribed, V::Unsubscribe, V::Unsubscribed];
-
     fn state(name: &str) -> Subscription {
         match name {
             "none" => S::None,
@@ -231,10 +248,6 @@ mod tests {
         }
     }
 
-    fn verb(name: &str) -> V {
-        VERBS.into_iter().find(|verb| verb.as_str() == name).unwrap()
-    }
-
     /// One vector per cell, written from the RFC and not from the table.
     #[test]
     fn every_cell_of_rfc_6121_appendix_a() {
@@ -245,7 +258,7 @@ mod tests {
                 "outbound" => Direction::Outbound,
                 _ => Direction::Inbound,
             };
-            let verb = verb(case.str("verb"));
+            let verb = V::parse(case.str("verb")).map_err(|error| error.to_string())?;
             seen.borrow_mut().insert((from, direction, verb));
             let got = from.on(direction, verb);
             let expected =
@@ -253,6 +266,13 @@ mod tests {
             vectors::same("transition", got, expected)
         });
         assert_eq!(seen.borrow().len(), 9 * 2 * 4);
+    }
+
+    #[test]
+    fn other_types_change_no_subscription() {
+        for type_ in ["", "SUBSCRIBE", "unavailable"] {
+            assert_eq!(V::parse(type_).unwrap_err().kind(), ErrorKind::InvalidType);
+        }
     }
 
     #[test]
