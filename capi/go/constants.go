@@ -143,6 +143,24 @@ const (
 	// The stream has ended; it is the last event. What is left to transmit should be, then the
 	// connection can be dropped.
 	streamClosed = 4
+	// Neither has a subscription to the other's presence, and nobody asked.
+	subscriptionNone = 0
+	// Nobody has one; the app asked.
+	subscriptionNoneOut = 1
+	// Nobody has one; the contact asked.
+	subscriptionNoneIn = 2
+	// Nobody has one; both asked.
+	subscriptionNoneOutIn = 3
+	// The app sees the contact's presence.
+	subscriptionTo = 4
+	// The app sees the contact's presence; the contact asked.
+	subscriptionToIn = 5
+	// The contact sees the app's presence.
+	subscriptionFrom = 6
+	// The contact sees the app's presence; the app asked.
+	subscriptionFromOut = 7
+	// Each sees the other's presence.
+	subscriptionBoth = 8
 	// The major version of the header; a different one is a different interface.
 	versionMajor = 0
 	// The minor version of the header; before 1.0, a different one is a different interface.

@@ -6,13 +6,24 @@ package xmpp
 #include <stdlib.h>
 #include <string.h>
 
+bool appxmppGoOn(void *asked);
+
+// A context that can be cancelled is asked about by its number; 0 is one that cannot.
+static appxmpp_result send_to(const appxmpp_connection *connection, const char *const *jids, const size_t *jid_lens,
+	size_t count, const char *body, size_t body_len, const char *from, size_t from_len, const char *type,
+	size_t type_len, bool raw_xml, uintptr_t asked, int32_t *statuses, appxmpp_error **error)
+{
+	return appxmpp_send_message_checked(connection, jids, jid_lens, count, body, body_len, from, from_len, type,
+		type_len, raw_xml, asked ? appxmppGoOn : NULL, (void *)asked, statuses, error);
+}
+
 // One recipient needs no array in Go's memory, which could not be handed over.
 static appxmpp_result send_to_one(const appxmpp_connection *connection, const char *jid, size_t jid_len,
 	const char *body, size_t body_len, const char *from, size_t from_len, const char *type, size_t type_len,
-	bool raw_xml, int32_t *status, appxmpp_error **error)
+	bool raw_xml, uintptr_t asked, int32_t *status, appxmpp_error **error)
 {
-	return appxmpp_send_message(connection, &jid, &jid_len, 1, body, body_len, from, from_len, type, type_len,
-		raw_xml, status, error);
+	return send_to(connection, &jid, &jid_len, 1, body, body_len, from, from_len, type, type_len, raw_xml, asked,
+		status, error);
 }
 */
 import "C"
@@ -146,47 +157,43 @@ func (n *native) enter() error {
 }
 
 func (n *native) sendMessage(ctx context.Context, m *Message) ([]int32, error) {
-	// A handler's own context ends with the connection, and so does the call: nothing more to wait for.
-	if done := ctx.Done(); done == nil || done == n.base.Done() {
-		return n.send(m)
+	statuses, err := n.send(ctx, m)
+	if err != nil || ctx.Done() == nil || ctx.Err() == nil {
+		return statuses, err
 	}
-	type outcome struct {
-		statuses []int32
-		err      error
+	for _, status := range statuses {
+		if status == statusOtherError {
+			return nil, fmt.Errorf("xmpp: the message may still be sent: %w", ctx.Err())
+		}
 	}
-	done, message := make(chan outcome, 1), *m
-	message.To = append([]string(nil), m.To...)
-	go func() {
-		statuses, err := n.send(&message)
-		done <- outcome{statuses, err}
-	}()
-	select {
-	case result := <-done:
-		return result.statuses, result.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("xmpp: the message may still be sent: %w", ctx.Err())
-	}
+	return statuses, nil
 }
 
-func (n *native) send(m *Message) ([]int32, error) {
+func (n *native) send(ctx context.Context, m *Message) ([]int32, error) {
 	if err := n.enter(); err != nil {
 		return nil, err
 	}
 	defer n.mu.RUnlock()
+	// A handler's own context ends with the connection, and so does the call: nothing to ask about.
+	asked := uintptr(0)
+	if done := ctx.Done(); done != nil && done != n.base.Done() {
+		asked = asking.add(ctx)
+		defer asking.remove(asked)
+	}
 	var failure *C.appxmpp_error
 	if len(m.To) == 1 {
 		var status [1]int32
 		result := C.send_to_one(n.handle, text(m.To[0]), size(m.To[0]), text(m.Body), size(m.Body),
 			optional(m.Sender), size(m.Sender), optional(m.Type), size(m.Type), C.bool(m.RawXML),
-			(*C.int32_t)(&status[0]), &failure)
+			C.uintptr_t(asked), (*C.int32_t)(&status[0]), &failure)
 		return status[:], taken(result, failure)
 	}
 	to := newTexts(m.To)
 	defer to.free()
 	statuses := make([]int32, len(m.To)+1)
-	result := C.appxmpp_send_message(n.handle, to.data, to.lens, to.count, text(m.Body), size(m.Body),
+	result := C.send_to(n.handle, to.data, to.lens, to.count, text(m.Body), size(m.Body),
 		optional(m.Sender), size(m.Sender), optional(m.Type), size(m.Type), C.bool(m.RawXML),
-		(*C.int32_t)(&statuses[0]), &failure)
+		C.uintptr_t(asked), (*C.int32_t)(&statuses[0]), &failure)
 	return statuses[:len(m.To)], taken(result, failure)
 }
 
