@@ -69,6 +69,14 @@ class Programs:
         )
         return target / "release"
 
+    def install(self, built: Path, name: str) -> Path:
+        """The folder `name` with libappxmpp as `make install` makes it: stripped."""
+        folder = self.out / name
+        shell([ROOT / "capi" / "install.sh"], what=name, env={
+            "BUILT": str(built), "PREFIX": str(folder), "LIBDIR": "", "DESTDIR": "",
+        })  # fmt: skip
+        return folder
+
     @cached_property
     def capi(self) -> Path:
         """libappxmpp, and its programs in C."""
@@ -77,13 +85,23 @@ class Programs:
             ["cargo", "build", "--release", "--locked", "-p", "appxmpp-capi", "--target-dir", target],
             what="libappxmpp",
         )
-        library = self.out / "libappxmpp"
-        shell([ROOT / "capi" / "install.sh"], what="libappxmpp", env={
-            "BUILT": str(target / "release"), "PREFIX": str(library), "LIBDIR": "", "DESTDIR": "",
-        })  # fmt: skip
+        library = self.install(target / "release", "libappxmpp")
         arguments = [f"OUT={self.out / 'bin'}", f"APPXMPP={library}"]
         shell(["make", "-s", "-C", BENCH / "c", *arguments, "appxmpp"], what="the libappxmpp programs")
         return self.out / "bin"
+
+    @cached_property
+    def go(self) -> Path:
+        """The Go package in a program, over the same libappxmpp."""
+        library = self.capi.parent / "libappxmpp" / "lib"
+        program = self.out / "bin" / "go_peer"
+        shell(
+            [ROOT / "tests" / "go" / "env", "go", "build", "-o", program.resolve(), "."],
+            cwd=BENCH / "peers" / "go",
+            what="the Go program",
+            env={"APPXMPP_LIBDIR": str(library.resolve()), "CGO_LDFLAGS": f"-Wl,-rpath,{library.resolve()}"},
+        )
+        return program
 
     @cached_property
     def gateway(self) -> Path:
