@@ -1,6 +1,7 @@
 //! Reads the vectors that every face shares, for the tests here.
 
 use std::fmt::Debug;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -37,6 +38,8 @@ pub(crate) fn each(name: &str, run: impl Fn(&Case) -> Result<(), String>) {
     let mut file: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let Value::Array(cases) = file["cases"].take() else { panic!("no cases in {path:?}") };
     assert!(!cases.is_empty(), "no cases in {path:?}");
+    // Not by a macro, whose output is kept from who runs the tests: `make test` compares languages.
+    let _ = writeln!(std::io::stdout(), "vectors rust {name} {}", cases.len());
     let failed: Vec<String> = cases
         .into_iter()
         .filter_map(|case| {
