@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.request
@@ -155,12 +156,13 @@ class Post:
 class Callback:
     """An HTTP server that answers as told, byte by byte if need be, and keeps what it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+        self._tls = tls
         self.posts: Inbox[Post] = Inbox("callback")
         self.answer: Callable[[Post], bytes] = lambda _: b"HTTP/1.1 204 No Content\r\n\r\n"
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
         threading.Thread(target=self._accept, name="callback", daemon=True).start()
 
     def _accept(self) -> None:
@@ -172,9 +174,17 @@ class Callback:
             threading.Thread(target=self._serve, args=(connection,), name="callback", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        if self._tls:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                return  # The other side does not believe it.
         with connection, connection.makefile("rb") as reader:
             while line := reader.readline():
-                method, path, _ = line.decode().split(" ", 2)
+                method, _, rest = line.decode("latin-1").partition(" ")
+                path, _, version = rest.rpartition(" ")
+                if not version.startswith("HTTP/"):
+                    return  # TLS, for one.
                 headers = {}
                 while line := reader.readline().strip():
                     name, _, value = line.decode().partition(":")

@@ -9,6 +9,7 @@ use appxmpp::net::{Backend, Connection, ConnectionConfig, Endpoint};
 use appxmpp::{Error, ErrorKind, Result};
 
 use crate::config::{App, Config};
+use crate::deliver::trust::Trust;
 use crate::terminal;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +63,8 @@ fn examine(app: &App) -> Vec<Finding> {
 
 fn webhooks(app: &App) -> impl Iterator<Item = Finding> + '_ {
     let urls = [("url", &app.url), ("callback_url", &app.callback_url)];
-    urls.into_iter().filter_map(|(key, url)| url.as_ref().map(|url| webhook(key, url)))
+    urls.into_iter()
+        .filter_map(|(key, url)| url.as_ref().map(|url| webhook(key, url, &app.callback_trust)))
 }
 
 fn reach(endpoint: &Endpoint) -> Finding {
@@ -144,18 +146,28 @@ fn echo(connection: &Connection, domain: &str) -> Finding {
     }
 }
 
-fn webhook(key: &str, url: &str) -> Finding {
+fn webhook(key: &str, url: &str, trust: &Trust) -> Finding {
     let plain: String = url.split('{').next().unwrap_or(url).to_owned();
     let uri: http::Uri = plain.parse().map_err(|_| format!("{key} {url} is no URL"))?;
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = uri.port_u16().unwrap_or(80);
+    let is_secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
     let addresses = (host.as_str(), port)
         .to_socket_addrs()
         .map_err(|error| format!("{key}: the name {host} has no address: {error}"))?;
     let mut last = String::new();
     for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(_) => return Ok(format!("{key} {url} accepts connections")),
+            Ok(_) if !is_secure => return Ok(format!("{key} {url} accepts connections")),
+            Ok(mut stream) => {
+                let _ = stream.set_read_timeout(Some(PATIENCE));
+                let proved = trust.try_connect(&host, &mut stream);
+                return proved
+                    .map(|()| {
+                        format!("{key} {url} accepts connections, and its certificate is good")
+                    })
+                    .map_err(|why| format!("{key} {url}: {why}"));
+            }
             Err(error) => last = error.to_string(),
         }
     }

@@ -72,6 +72,7 @@ pub fn app(old: &App, new: &App) -> Changes {
                 "hosts" hosts,
                 "fallback_paths" fallback_paths,
                 "callback_url" callback_url,
+                "callback_ca" callback_trust,
                 "callback_content_type" callback_media,
                 "callback_stanzas" callback_stanzas,
                 "callback_events" callback_events,

@@ -76,6 +76,8 @@ keys! {
         "After a 404 try the path again without its trailing slash, and /_ah/xmpp/message/error/ in place of /_ah/xmpp/error/: what apps copied from a faulty sample listen on."
     "app" callback_url Text ~ "\"http://127.0.0.1:9999/stanzas\""
         "mod_rest callbacks: every stanza is posted here. {kind}, {type}, {to} and {from} are replaced by the stanza's own. With url set as well, this one gets what App Engine's services do not take."
+    "app" callback_ca Text ~ "\"/etc/appxmpp/ca.pem\""
+        "Certificates in PEM form of the authorities that are believed where url or callback_url are https. Without it, those of the system."
     "app" callback_content_type Text = "\"application/xmpp+xml\""
         "What a callback's body is: application/xmpp+xml, application/json (or json), application/x-www-form-urlencoded or text/plain."
     "app" callback_stanzas List = "[\"message\", \"presence\", \"iq\"]"

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::service::OutboxLimits;
@@ -11,6 +12,7 @@ use toml::{Table, Value};
 use super::keys::{self, Type};
 use super::types::{App, Config, Event, Http, Listen, Log, LogFormat, Store};
 use super::{Surroundings, apps, config};
+use crate::deliver::trust::Trust;
 use crate::rest::auth::Keyring;
 use crate::rest::media::Media;
 use crate::rest::path::Kind;
@@ -144,6 +146,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
             .text("callback_url")
             .map(|url| http_url("callback_url", &url))
             .transpose()?,
+        callback_trust: trust(&app, around)?,
         callback_media: media(&app)?,
         callback_stanzas: kinds,
         callback_events: app.words("callback_events", event, "bare, full, host")?,
@@ -302,17 +305,28 @@ fn media(app: &Section<'_>) -> Result<Media> {
     })
 }
 
+fn trust(app: &Section<'_>, around: &dyn Surroundings) -> Result<Arc<Trust>> {
+    let Some(path) = app.text("callback_ca") else { return Ok(Arc::default()) };
+    let text = around
+        .read(Path::new(&path))
+        .map_err(|error| config(format!("cannot read callback_ca {path}: {error}")))?;
+    let trust =
+        Trust::only(&text).map_err(|error| config(format!("callback_ca {path}: {error}")))?;
+    Ok(Arc::new(trust))
+}
+
 /// A webhook's URL, without a trailing slash.
 fn http_url(key: &str, url: &str) -> Result<String> {
     // Names in braces stand for percent-encoded text; they are no part of the URL's grammar.
     let plain = url.replace(['{', '}'], "");
     let wrong = || {
         config(format!(
-            "{key} must be an http:// URL with a host, like http://127.0.0.1:8080, not {url:?}"
+            "{key} must be an http:// or https:// URL with a host, like http://127.0.0.1:8080, not {url:?}"
         ))
     };
     let parsed: http::Uri = plain.parse().map_err(|_| wrong())?;
-    let ok = parsed.scheme_str() == Some("http") && parsed.host().is_some_and(|h| !h.is_empty());
+    let ok = matches!(parsed.scheme_str(), Some("http" | "https"))
+        && parsed.host().is_some_and(|h| !h.is_empty());
     let plain_authority = parsed.authority().is_some_and(|a| !a.as_str().contains('@'));
     if ok && plain_authority { Ok(url.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
 }

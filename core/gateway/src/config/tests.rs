@@ -46,6 +46,8 @@ fn toml(text: &str) -> Fake {
     Fake::default().file("/c.toml", text)
 }
 
+const AUTHORITY: &str = include_str!("test-ca.pem");
+
 const SMALL: &str = r#"
 [[app]]
 backend = "component://bot.example.net@127.0.0.1:5347"
@@ -127,6 +129,18 @@ fn a_console_needs_the_development_server_and_stays_on_this_machine() {
 }
 
 #[test]
+fn an_authority_is_a_certificate() {
+    let text = format!("{SMALL}url = \"https://app.example\"\ncallback_ca = \"/ca.pem\"");
+    let with = |pem| toml(&text).file("/ca.pem", pem);
+    let (own, again) = (with(AUTHORITY).load().unwrap(), with(AUTHORITY).load().unwrap());
+    let of_the_system = toml(&text.replace("callback_ca", "#")).load().unwrap();
+    assert_eq!(diff::app(&own.apps[0], &again.apps[0]), diff::Changes::default());
+    assert_eq!(diff::app(&own.apps[0], &of_the_system.apps[0]).live, ["callback_ca"]);
+    assert!(with("x").refusal().contains("callback_ca /ca.pem: it holds no certificate"));
+    assert!(toml(&text).refusal().contains("cannot read callback_ca /ca.pem"));
+}
+
+#[test]
 fn every_key_has_a_variable_that_wins_over_the_file() {
     for key in keys::KEYS {
         let name = match key.table {
@@ -135,12 +149,14 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
         };
         let text = match (key.table, key.name) {
             (_, "backend") => "component://other.example.net@h".to_owned(),
+            (_, "callback_ca") => "/ca.pem".to_owned(),
             (_, "secret_file" | "credentials_file" | "webhook_secret_file") => "/f".to_owned(),
             _ => key.value.trim_matches(['"', '[', ']']).replace('"', ""),
         };
         let small = SMALL.replace("[[app]]", "[[app]]\nid = \"guest-book\"");
         let small = if key.table == "console" { on_the_development_server(&small) } else { small };
-        let config = toml(&small).file("/f", "Bearer x").var(&name, &text).load();
+        let config =
+            toml(&small).file("/f", "Bearer x").file("/ca.pem", AUTHORITY).var(&name, &text).load();
         let config = config.unwrap_or_else(|error| panic!("{name}={text}: {error}"));
         match key.name {
             "backend" => assert_eq!(config.apps[0].domain, "other.example.net"),
@@ -240,7 +256,8 @@ fn the_example_file_is_current_and_loads_with_every_key_set() {
     let fake = toml(&on_the_development_server(&all))
         .file("/etc/appxmpp/secret", "s")
         .file("/etc/appxmpp/webhook-secret", "w")
-        .file("/etc/appxmpp/credentials", "Bearer x\n");
+        .file("/etc/appxmpp/credentials", "Bearer x\n")
+        .file("/etc/appxmpp/ca.pem", AUTHORITY);
     fake.load().unwrap_or_else(|error| panic!("{error}"));
     toml(&example).file("/etc/appxmpp/secret", "s").load().unwrap();
 }

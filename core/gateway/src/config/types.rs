@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::service::OutboxLimits;
 
+use crate::deliver::trust::Trust;
 use crate::rest::auth::Keyring;
 use crate::rest::media::Media;
 use crate::rest::path::Kind;
@@ -53,6 +55,8 @@ pub struct App {
     pub fallback_paths: bool,
     /// Where mod_rest callbacks go.
     pub callback_url: Option<String>,
+    /// Which servers `https` may lead to, for both.
+    pub callback_trust: Arc<Trust>,
     /// What their body is.
     pub callback_media: Media,
     /// Which kinds are posted.

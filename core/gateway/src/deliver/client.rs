@@ -2,7 +2,7 @@
 //! and size.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body_util::Full;
 
 use super::link::{Link, Lost};
 use super::target::{Origin, Target};
+use super::trust::Trust;
 
 /// How long an unused connection is kept. Shorter than what common servers allow.
 const IDLE: Duration = Duration::from_secs(4);
@@ -20,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Poster {
     pool: Arc<Pool>,
+    trust: RwLock<Arc<Trust>>,
 }
 
 /// What a webhook answered.
@@ -74,9 +76,21 @@ impl std::fmt::Display for Failure {
 }
 
 impl Poster {
-    /// A client that keeps up to `connections` unused ones open.
-    pub fn new(connections: usize) -> Self {
-        Self { pool: Arc::new(Pool { most: connections, state: Mutex::default() }) }
+    /// A client that keeps up to `connections` unused ones open, and believes what `trust` does.
+    pub fn new(connections: usize, trust: Arc<Trust>) -> Self {
+        let pool = Arc::new(Pool { most: connections, state: Mutex::default() });
+        Self { pool, trust: RwLock::new(trust) }
+    }
+
+    /// Believes others from the next connection on.
+    pub fn set_trust(&self, trust: Arc<Trust>) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = trust;
+        self.pool.lock().links.clear();
+    }
+
+    async fn open(&self, origin: &Origin) -> Result<Link, Failure> {
+        let trust = Arc::clone(&self.trust.read().unwrap_or_else(PoisonError::into_inner));
+        Link::open(origin, &trust).await
     }
 
     /// Posts `body`, and gives up after `timeout`.
@@ -122,7 +136,7 @@ impl Poster {
         loop {
             let (mut link, is_new) = match self.pool.take(origin).await {
                 Some(link) => (link, false),
-                None => (Link::open(origin).await?, true),
+                None => (self.open(origin).await?, true),
             };
             match link.exchange(request).await {
                 Ok(answer) => {

@@ -160,7 +160,7 @@ impl<O: Outbox> Engine<O> {
             ..LaneLimits::default()
         };
         Arc::new(Self {
-            poster: Poster::new(app.webhook_concurrency),
+            poster: Poster::new(app.webhook_concurrency, Arc::clone(&app.callback_trust)),
             metrics,
             outbox,
             state: Mutex::new(State {
@@ -179,6 +179,9 @@ impl<O: Outbox> Engine<O> {
     /// Goes by other settings from the next delivery on.
     pub fn reload(&self, app: Arc<config::App>) {
         self.lock().inbox.set_retry(app.retry());
+        if self.live().app.callback_trust != app.callback_trust {
+            self.poster.set_trust(Arc::clone(&app.callback_trust));
+        }
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Live::new(app);
     }
 

@@ -18,9 +18,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::client::{Answer, Failure};
 use super::target::Origin;
+use super::trust::Trust;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 10 * 1024 * 1024;
@@ -34,18 +36,26 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) enum Conn {
     /// TCP.
     Plain(TcpStream),
+    /// TLS over it.
+    Secure(Box<TlsStream<TcpStream>>),
 }
 
 impl Conn {
-    async fn open(origin: &Origin) -> Result<Self, Failure> {
+    async fn open(origin: &Origin, trust: &Trust) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| Failure::Connect(format!("{origin}: {why}"));
-        let dial = TcpStream::connect((origin.host.as_str(), origin.port));
-        let stream = tokio::time::timeout(CONNECT, dial)
+        let dial = async {
+            let stream = TcpStream::connect((origin.host.as_str(), origin.port)).await;
+            let stream = stream.map_err(|error| failed(&error))?;
+            stream.set_nodelay(true).map_err(|error| failed(&error))?;
+            if !origin.is_secure {
+                return Ok(Self::Plain(stream));
+            }
+            let secured = trust.connect(&origin.host, stream).await;
+            secured.map(|stream| Self::Secure(Box::new(stream))).map_err(|why| failed(&why))
+        };
+        tokio::time::timeout(CONNECT, dial)
             .await
-            .map_err(|_| failed(&format_args!("no connection within {CONNECT:?}")))?
-            .map_err(|error| failed(&error))?;
-        stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        Ok(Self::Plain(stream))
+            .unwrap_or_else(|_| Err(failed(&format_args!("no connection within {CONNECT:?}"))))
     }
 }
 
@@ -57,6 +67,7 @@ impl AsyncRead for Conn {
     ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Secure(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -69,18 +80,21 @@ impl AsyncWrite for Conn {
     ) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Secure(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }
@@ -106,8 +120,8 @@ pub(super) enum Lost {
 }
 
 impl Link {
-    pub(super) async fn open(origin: &Origin) -> Result<Self, Failure> {
-        let conn = TokioIo::new(Conn::open(origin).await?);
+    pub(super) async fn open(origin: &Origin, trust: &Trust) -> Result<Self, Failure> {
+        let conn = TokioIo::new(Conn::open(origin, trust).await?);
         // One write for head and body; bodies are small.
         let (sender, driver) = http1::Builder::new()
             .max_headers(MAX_HEADERS)

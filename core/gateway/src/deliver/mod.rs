@@ -9,3 +9,4 @@ pub mod reply;
 pub mod sign;
 pub mod target;
 pub mod template;
+pub mod trust;

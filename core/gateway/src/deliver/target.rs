@@ -12,6 +12,8 @@ pub struct Origin {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether connections to it are encrypted (`https`).
+    pub is_secure: bool,
 }
 
 /// What a request is for.
@@ -35,14 +37,17 @@ impl Target {
         let uri: Uri = url.parse().map_err(|_| wrong())?;
         let parts = uri.into_parts();
         let authority = parts.authority.ok_or_else(wrong)?;
-        let port = authority.port_u16().unwrap_or(80);
-        let host = match port {
-            80 => authority.host().to_owned(),
-            _ => format!("{}:{port}", authority.host()),
+        let is_secure = parts.scheme == Some(uri::Scheme::HTTPS);
+        let default = if is_secure { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(default);
+        let host = match port == default {
+            true => authority.host().to_owned(),
+            false => format!("{}:{port}", authority.host()),
         };
+        let name = authority.host().trim_matches(['[', ']']).to_owned();
         Ok(Self {
             host: HeaderValue::from_str(&host).map_err(|_| wrong())?,
-            origin: Origin { host: authority.host().trim_matches(['[', ']']).to_owned(), port },
+            origin: Origin { host: name, port, is_secure },
             path: parts.path_and_query.unwrap_or(PathAndQuery::from_static("/")),
         })
     }
@@ -83,11 +88,15 @@ mod tests {
             ("http://App.example", "App.example:80", "App.example", "/"),
             ("http://app.example:80/", "app.example:80", "app.example", "/"),
             ("http://[::1]:81/", "[::1]:81", "[::1]:81", "/"),
+            ("https://app.example/", "app.example:443", "app.example", "/"),
+            ("https://app.example:80/", "app.example:80", "app.example:80", "/"),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!(target.origin.to_string(), origin, "{url}");
             assert_eq!((target.host.to_str().unwrap(), target.path.as_str()), (host, path));
         }
+        assert!(Target::parse("https://h").unwrap().origin.is_secure);
+        assert!(!Target::parse("http://h:443").unwrap().origin.is_secure);
         assert_eq!(Target::parse("http://[::1]/").unwrap().origin.host, "::1");
         for wrong in ["", "/x", "http://", "http://a b/"] {
             assert!(matches!(Target::parse(wrong), Err(Failure::Unusable(_))), "{wrong}");
