@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_gateway_operation import command
 
 from support import folders
 from support.certs import Authority
 from support.gateway import Callback, Gateway, Phone, http_answer
 from support.server import Server
 from support.servers import KINDS
-from test_gateway_operation import command
 
 pytestmark = pytest.mark.servers
 

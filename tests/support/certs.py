@@ -53,5 +53,5 @@ class Authority:
         context.load_cert_chain(signed, key)
         return context
 
-    def _openssl(self, *arguments: str | Path) -> None:
+    def _openssl(self, *arguments: object) -> None:
         subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
