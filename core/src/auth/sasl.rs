@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::scram::{Binding, Hash, Scram, ScramError};
+use super::scram::{Binding, Derivation, Hash, SaltedKey, Scram, ScramError};
 use super::{Secret, plain};
 
 /// What can be known of the TLS connection under the stream.
@@ -87,6 +87,15 @@ impl Mechanism {
     }
 }
 
+/// What a challenge leads to.
+#[derive(Debug)]
+pub enum Reply {
+    /// This is the answer.
+    Send(Vec<u8>),
+    /// The answer needs the password hashed: [`Exchange::derived`].
+    Derive(Derivation),
+}
+
 /// One exchange, whichever mechanism it uses.
 pub enum Exchange {
     /// SCRAM.
@@ -116,18 +125,29 @@ impl Exchange {
         }
     }
 
-    /// The answer to a challenge.
+    /// What is to be done about a challenge.
     ///
     /// # Errors
     /// The exchange is to be aborted.
-    pub fn challenge(&mut self, data: &[u8]) -> Result<Vec<u8>, ScramError> {
+    pub fn challenge(&mut self, data: &[u8]) -> Result<Reply, ScramError> {
         match self {
             Self::Plain => Err(ScramError::Malformed("PLAIN has no challenge")),
             // A server may put its last word into a challenge, and then success carries nothing.
             Self::Scram(scram) if data.starts_with(b"v=") => {
-                scram.verify(data).map(|()| Vec::new())
+                scram.verify(data).map(|()| Reply::Send(Vec::new()))
             }
-            Self::Scram(scram) => scram.challenge(data).map(String::into_bytes),
+            Self::Scram(scram) => scram.challenge(data).map(Reply::Derive),
+        }
+    }
+
+    /// The answer to a challenge whose [derivation](Reply::Derive) gave `key`.
+    ///
+    /// # Errors
+    /// The exchange is to be aborted.
+    pub fn derived(&mut self, key: &SaltedKey) -> Result<Vec<u8>, ScramError> {
+        match self {
+            Self::Plain => Err(ScramError::Unfinished),
+            Self::Scram(scram) => scram.prove(key).map(String::into_bytes),
         }
     }
 
@@ -216,16 +236,20 @@ mod tests {
             Exchange::begin(mechanism, "user", &secret, "fyko+d2lbbFgONRv9qkxdawL").unwrap().0
         };
         let new = || scram(Mechanism::Scram(Hash::Sha1, Binding::None));
+        let answer = |exchange: &mut Exchange, first: &[u8]| match exchange.challenge(first) {
+            Ok(Reply::Derive(job)) => exchange.derived(&job.run()).unwrap(),
+            other => panic!("{other:?}"),
+        };
         let first = b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096";
         let last = b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=";
         assert_eq!(new().success(b""), Err(ScramError::Unfinished), "at once");
         let mut early = new();
-        early.challenge(first).unwrap();
+        answer(&mut early, first);
         assert!(early.success(b"").is_err(), "without a signature");
         early.success(last).unwrap();
         let mut apart = new();
-        apart.challenge(first).unwrap();
-        assert_eq!(apart.challenge(last).unwrap(), b"");
+        answer(&mut apart, first);
+        assert!(matches!(apart.challenge(last).unwrap(), Reply::Send(text) if text.is_empty()));
         apart.success(b"").unwrap();
         assert!(scram(Mechanism::Plain).success(b"").is_ok());
     }

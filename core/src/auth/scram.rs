@@ -1,5 +1,7 @@
 //! SCRAM (RFC 5802, RFC 7677): proves that both sides know the password, and tells neither.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::digest::{Digest, KeyInit};
@@ -78,8 +80,58 @@ pub enum ScramError {
 
 enum Step {
     First,
+    Proof { without_proof: String, auth: String },
     Final { signature: Zeroizing<Vec<u8>> },
     Verified,
+}
+
+/// The hashing of a password as a server asks for it: milliseconds of work, up to a second, which is
+/// for another thread than the one that serves connections.
+pub struct Derivation {
+    hash: Hash,
+    password: Zeroizing<String>,
+    salt: Vec<u8>,
+    rounds: u32,
+}
+
+impl Derivation {
+    /// Hashes the password.
+    pub fn run(&self) -> SaltedKey {
+        let (password, salt) = (self.password.as_bytes(), &self.salt);
+        let mut key = Zeroizing::new(vec![0; if self.hash == Hash::Sha1 { 20 } else { 32 }]);
+        match self.hash {
+            Hash::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>(password, salt, self.rounds, &mut key),
+            Hash::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, self.rounds, &mut key),
+        }
+        SaltedKey { hash: self.hash, salt: salt.clone(), rounds: self.rounds, key }
+    }
+
+    /// Whether `key` is what [`Derivation::run`] would give, if it is of the same password.
+    pub fn gives(&self, key: &SaltedKey) -> bool {
+        self.hash == key.hash && self.rounds == key.rounds && self.salt == key.salt
+    }
+}
+
+impl fmt::Debug for Derivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Derivation({:?}, {} rounds)", self.hash, self.rounds)
+    }
+}
+
+/// A hashed password, worth keeping: a server asks for the same one each time. It lets its holder log
+/// in, so it is as secret as the password.
+#[derive(Clone)]
+pub struct SaltedKey {
+    hash: Hash,
+    salt: Vec<u8>,
+    rounds: u32,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for SaltedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SaltedKey({:?}, {} rounds)", self.hash, self.rounds)
+    }
 }
 
 /// The client's side of one exchange.
@@ -135,11 +187,12 @@ impl Scram {
         format!("{}{}", self.gs2_header, self.bare)
     }
 
-    /// The client's final message, which answers the server's first.
+    /// Takes the server's first message; what it asks for is to be [run](Derivation::run), and the
+    /// key given to [`Scram::prove`].
     ///
     /// # Errors
     /// All but [`ScramError::Signature`]. The exchange is to be aborted.
-    pub fn challenge(&mut self, server_first: &[u8]) -> Result<String, ScramError> {
+    pub fn challenge(&mut self, server_first: &[u8]) -> Result<Derivation, ScramError> {
         if !matches!(self.step, Step::First) {
             return Err(ScramError::Malformed("a second challenge"));
         }
@@ -161,21 +214,28 @@ impl Scram {
         bound.extend_from_slice(&self.binding);
         let without_proof = format!("c={},r={nonce}", BASE64.encode(bound));
         let auth = format!("{},{text},{without_proof}", self.bare);
-        let password = self.password.as_bytes();
-        let (proof, signature) = match self.hash {
-            Hash::Sha1 => {
-                let mut salted = Zeroizing::new([0; 20]);
-                pbkdf2::pbkdf2_hmac::<Sha1>(password, &salt, rounds, salted.as_mut());
-                prove::<Sha1, Hmac<Sha1>>(salted.as_ref(), auth.as_bytes())
-            }
-            Hash::Sha256 => {
-                let mut salted = Zeroizing::new([0; 32]);
-                pbkdf2::pbkdf2_hmac::<Sha256>(password, &salt, rounds, salted.as_mut());
-                prove::<Sha256, Hmac<Sha256>>(salted.as_ref(), auth.as_bytes())
-            }
+        self.step = Step::Proof { without_proof, auth };
+        Ok(Derivation { hash: self.hash, password: self.password.clone(), salt, rounds })
+    }
+
+    /// The client's final message.
+    ///
+    /// # Errors
+    /// [`ScramError::Unfinished`] before the challenge, or with a key of another hash.
+    pub fn prove(&mut self, key: &SaltedKey) -> Result<String, ScramError> {
+        let Step::Proof { without_proof, auth } = &self.step else {
+            return Err(ScramError::Unfinished);
         };
+        if key.hash != self.hash {
+            return Err(ScramError::Unfinished);
+        }
+        let (proof, signature) = match self.hash {
+            Hash::Sha1 => prove::<Sha1, Hmac<Sha1>>(&key.key, auth.as_bytes()),
+            Hash::Sha256 => prove::<Sha256, Hmac<Sha256>>(&key.key, auth.as_bytes()),
+        };
+        let message = format!("{without_proof},p={}", BASE64.encode(proof));
         self.step = Step::Final { signature };
-        Ok(format!("{without_proof},p={}", BASE64.encode(proof)))
+        Ok(message)
     }
 
     /// Checks the server's final message: that the server knows the password too.
@@ -288,12 +348,34 @@ mod tests {
         Scram::new(hash, "user", &Secret::new("pencil"), nonce, Binding::None).unwrap()
     }
 
+    fn answer(scram: &mut Scram, first: &str) -> String {
+        let key = scram.challenge(first.as_bytes()).unwrap().run();
+        scram.prove(&key).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_good_for_the_same_question_only() {
+        let ask = |hash, first: &str| pencil(hash, NONCE_1).challenge(first.as_bytes()).unwrap();
+        let key = ask(Hash::Sha1, FIRST_1).run();
+        let again = FIRST_1.replace("vs7j", "other");
+        assert!(ask(Hash::Sha1, &again).gives(&key), "another nonce");
+        assert!(!ask(Hash::Sha256, FIRST_1).gives(&key));
+        assert!(!ask(Hash::Sha1, &FIRST_1.replace("4096", "4097")).gives(&key));
+        assert!(!ask(Hash::Sha1, &FIRST_1.replace("QSX", "QSY")).gives(&key));
+        let mut other = pencil(Hash::Sha256, NONCE_1);
+        assert_eq!(other.prove(&key), Err(ScramError::Unfinished), "before the challenge");
+        other.challenge(FIRST_1.as_bytes()).unwrap();
+        assert_eq!(other.prove(&key), Err(ScramError::Unfinished), "of another hash");
+        let shown = format!("{:?} {key:?}", ask(Hash::Sha1, FIRST_1));
+        assert_eq!(shown, "Derivation(Sha1, 4096 rounds) SaltedKey(Sha1, 4096 rounds)");
+    }
+
     #[test]
     fn the_exchange_of_rfc_5802() {
         let mut scram = pencil(Hash::Sha1, NONCE_1);
         assert_eq!(scram.first(), "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL");
         assert_eq!(
-            scram.challenge(FIRST_1.as_bytes()).unwrap(),
+            answer(&mut scram, FIRST_1),
             "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
         );
         assert!(!scram.is_verified());
@@ -306,7 +388,7 @@ mod tests {
         let mut scram = pencil(Hash::Sha256, "rOprNGfwEbeRWgbNEkqO");
         let first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         assert_eq!(
-            scram.challenge(first.as_bytes()).unwrap(),
+            answer(&mut scram, first),
             "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
         );
         scram.verify(b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").unwrap();
@@ -325,7 +407,7 @@ mod tests {
             ("vv=rmF9pqV8S7suAoZWja4dJRkFsKQ=", None),
         ] {
             let mut scram = pencil(Hash::Sha1, NONCE_1);
-            scram.challenge(FIRST_1.as_bytes()).unwrap();
+            answer(&mut scram, FIRST_1);
             let found = scram.verify(last.as_bytes()).unwrap_err();
             match error {
                 Some(error) => assert_eq!(found, error, "{last}"),
@@ -360,10 +442,10 @@ mod tests {
             ("r=".repeat(3000), ScramError::Malformed("it is too long")),
         ] {
             let found = pencil(Hash::Sha1, NONCE_1).challenge(first.as_bytes());
-            assert_eq!(found, Err(error), "{first}");
+            assert_eq!(found.unwrap_err(), error, "{first}");
         }
         let found = pencil(Hash::Sha1, NONCE_1).challenge(b"r=\xff");
-        assert_eq!(found, Err(ScramError::Malformed("it is not UTF-8")));
+        assert_eq!(found.unwrap_err(), ScramError::Malformed("it is not UTF-8"));
     }
 
     #[test]
@@ -389,7 +471,7 @@ mod tests {
         let c = |binding: Binding| {
             let mut scram = Scram::new(Hash::Sha1, "user", &secret, NONCE_1, binding).unwrap();
             let first = scram.first();
-            let last = scram.challenge(FIRST_1.as_bytes()).unwrap();
+            let last = answer(&mut scram, FIRST_1);
             let (c, _) = last.split_once(',').unwrap();
             let c = BASE64.decode(c.strip_prefix("c=").unwrap()).unwrap();
             (first[..first.find("n=").unwrap()].to_owned(), c)

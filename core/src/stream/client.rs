@@ -1,27 +1,31 @@
 //! This side of an ordinary account's stream (RFC 6120, XEP-0198).
 
+mod login;
+mod resumption;
+mod session;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
 use super::component::Stats;
 use super::error::{Closed, StreamError};
-use super::negotiation::{Features, RosterItem, roster_items};
+use super::negotiation::{Features, RosterItem};
 use super::outgoing::check_own;
 use super::probe::{Barrier, Due, Keepalive, Prober, Question};
 use super::sm::{Counters, Resumption};
-use super::wire::{Header, Incoming, Wire};
+use super::wire::{Incoming, Wire};
 use crate::auth::Secret;
-use crate::auth::sasl::{ChannelBindings, Exchange, Mechanism};
-use crate::auth::scram::ScramError;
+use crate::auth::sasl::{ChannelBindings, Exchange};
+use crate::auth::scram::{Derivation, SaltedKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::{Jid, WireJid};
 use crate::ns;
-use crate::stanza::{Stanza, StanzaBuilder, StanzaKind};
-use crate::xml::{Element, Limits, Scope, StreamHeader, XmlError};
+use crate::stanza::{Stanza, StanzaBuilder};
+use crate::xml::{Element, Limits, Scope, XmlError};
+
+use login::read_failure;
 
 /// How much may be sent that the server has not acknowledged.
 const UNACKED_STANZAS: usize = 4096;
@@ -53,6 +57,11 @@ pub struct ClientConfig {
     pub plain: bool,
     /// Whether stream management is used where the server offers it.
     pub stream_management: bool,
+    /// Whether the server is told of a stanza only when [`ClientStream::confirm`] says that it is dealt
+    /// with, rather than as soon as it is handed out.
+    pub confirm: bool,
+    /// What an earlier log-in had the password hashed to.
+    pub salted: Option<SaltedKey>,
     /// What one stanza may hold.
     pub limits: Limits,
     /// How long the server may take until stanzas flow.
@@ -88,6 +97,8 @@ impl ClientConfig {
             encryption: Encryption::StartTls,
             plain: false,
             stream_management: true,
+            confirm: false,
+            salted: None,
             limits: Limits::default(),
             login_timeout: Duration::from_secs(15),
             keepalive: Some(keepalive),
@@ -106,6 +117,9 @@ pub enum ClientEvent {
     /// The connection is to be encrypted now, before anything else is read or written; then comes
     /// [`ClientStream::handle_tls`]. What was to be transmitted must be first.
     StartTls,
+    /// The password is to be hashed, away from where connections are served; then comes
+    /// [`ClientStream::handle_derived`].
+    Derive(Derivation),
     /// Stanzas may be sent.
     Ready {
         /// The full address that the server gave.
@@ -216,6 +230,14 @@ impl ClientStream {
         }
     }
 
+    /// What [`ClientEvent::Derive`] asked for.
+    pub fn handle_derived(&mut self, now: Duration, key: &SaltedKey) {
+        self.now = now;
+        if self.state == State::Sasl {
+            self.derived(key);
+        }
+    }
+
     /// Takes what was received; no bytes mean that the connection is at its end.
     pub fn handle_input(&mut self, now: Duration, bytes: &[u8]) {
         self.now = now;
@@ -268,6 +290,30 @@ impl ClientStream {
     pub fn send(&mut self, now: Duration, stanza: &[u8]) -> Result<u64> {
         self.check(stanza)?;
         Ok(self.put(now, stanza))
+    }
+
+    /// Sends one stanza that has passed [`ClientStream::check`] since the last input.
+    #[cfg(feature = "net")]
+    pub(crate) fn send_checked(&mut self, now: Duration, stanza: &[u8]) -> u64 {
+        self.put(now, stanza)
+    }
+
+    /// How many stanzas were sent in the session, those of the stream's own included.
+    pub fn sent(&self) -> u64 {
+        self.counters.as_ref().map_or(self.sent, Counters::sent_so_far)
+    }
+
+    /// The position, in the session, of the last stanza received; for [`ClientStream::confirm`].
+    pub fn received(&self) -> u32 {
+        self.counters.as_ref().map_or(0, Counters::position)
+    }
+
+    /// Every stanza up to this position is dealt with: should this side fail now, the server need not
+    /// send it again. Only with [`ClientConfig::confirm`].
+    pub fn confirm(&mut self, position: u32) {
+        if let Some(counters) = &mut self.counters {
+            counters.confirm(position);
+        }
     }
 
     /// Whether [`ClientStream::send`] would take the stanza.
@@ -329,7 +375,7 @@ impl ClientStream {
                 Err(error) => {
                     // The server would send the stanza that broke the stream again with each
                     // resumption: what it holds is lost either way.
-                    self.handled();
+                    self.took_poison();
                     self.violation(error);
                 }
             }
@@ -366,32 +412,22 @@ impl ClientStream {
         }
     }
 
-    /// Writes this side's header: the first, or the one that follows TLS or SASL.
-    fn open(&mut self) {
-        self.wire.restart();
-        self.state = State::Header;
-        let bare = self.config.jid.bare();
-        let domain = ("to", self.config.jid.domainpart());
-        let version = ("version", "1.0");
-        // Who logs in is nobody's business on a connection that can be read (RFC 6120 §4.7.1).
-        let named = [domain, ("from", bare), version];
-        let attributes = if self.tls.is_some() { &named[..] } else { &[domain, version] };
-        self.wire.open(&Header { default_ns: ns::CLIENT, attributes });
-    }
-
     fn incoming(&mut self, incoming: Incoming) {
         match incoming {
             Incoming::Header(header) => self.header(&header),
             Incoming::Stanza(stanza) => self.stanza(stanza),
             Incoming::Other(element) => self.other(&element),
             Incoming::Error(error) => {
+                // It is for something in the session, or the session is the server's no longer
+                // (RFC 6120 §4.9.1.1): sending the same again would end in the same way.
+                self.session_id = None;
                 if self.state == State::Resume {
                     self.give_up();
                 }
                 self.end(Closed::PeerError(error));
             }
             Incoming::Skipped(error) => {
-                self.handled();
+                self.took();
                 self.stats.skipped += 1;
                 self.pending.push_back(ClientEvent::Skipped(error));
             }
@@ -402,20 +438,6 @@ impl ClientStream {
                 self.end(if closing { Closed::ByUs } else { Closed::ByPeer });
             }
         }
-    }
-
-    fn header(&mut self, header: &StreamHeader) {
-        if self.state != State::Header {
-            return;
-        }
-        if header.default_ns() != ns::CLIENT {
-            let text = format!("stanzas are in {:?}, not {:?}", header.default_ns(), ns::CLIENT);
-            return self.violation(StreamError::new("invalid-namespace").with_text(text));
-        }
-        if header.version.as_deref().is_none_or(|version| version.starts_with("0.")) {
-            return self.violation(StreamError::new("unsupported-version"));
-        }
-        self.state = State::Features;
     }
 
     fn other(&mut self, element: &Element) {
@@ -436,312 +458,6 @@ impl ClientStream {
             (State::Ready | State::Closing, ns::SM, "a") => self.acknowledged(element),
             _ => self.stats.ignored += 1,
         }
-    }
-
-    fn features(&mut self, features: &Features) {
-        if !self.authenticated {
-            return match (&self.tls, self.config.encryption) {
-                (None, Encryption::StartTls) if features.starttls => {
-                    self.wire.write(format!("<starttls xmlns='{}'/>", ns::TLS).as_bytes());
-                    self.state = State::Proceed;
-                }
-                (None, Encryption::StartTls) => self.unsupported(
-                    "the server offers no STARTTLS, and nothing is sent over a connection that can be read",
-                ),
-                (None, _) if features.starttls_required => {
-                    self.unsupported("the server requires STARTTLS, which the options turn off");
-                }
-                _ => self.authenticate(features),
-            };
-        }
-        self.offers_sm = features.sm && self.config.stream_management;
-        match &self.resumption {
-            Some(resumption) if self.offers_sm => {
-                let resume = Element::new("resume", ns::SM)
-                    .with_attr("previd", &*resumption.id)
-                    .with_attr("h", resumption.counters.h().to_string());
-                self.wire.write(resume.to_xml().as_bytes());
-                self.state = State::Resume;
-            }
-            _ => {
-                self.give_up();
-                self.bind(features.bind);
-            }
-        }
-    }
-
-    fn authenticate(&mut self, features: &Features) {
-        let chosen = Mechanism::choose(&features.sasl, self.tls.as_ref(), self.config.plain);
-        let Some(mechanism) = chosen else {
-            let offered = features.sasl.mechanisms.join(", ");
-            return self.unsupported(format!(
-                "the server offers no way to log in that is both known and allowed (it offers: {offered}); SCRAM-SHA-256 or SCRAM-SHA-1 is needed, or PLAIN where TLS is used and the options allow it"
-            ));
-        };
-        let name = mechanism.name();
-        let username = self.config.jid.localpart().unwrap_or_default();
-        let (password, nonce) = (&self.config.password, &self.config.nonce);
-        match Exchange::begin(mechanism, username, password, nonce) {
-            Err(error) => self.end(Closed::Refused(
-                StreamError::new("not-authorized").with_text(error.to_string()),
-            )),
-            Ok((exchange, first)) => {
-                self.exchange = Some(exchange);
-                self.state = State::Sasl;
-                let first = BASE64.encode(first.as_slice());
-                let auth = format!("<auth xmlns='{}' mechanism='{name}'>{first}</auth>", ns::SASL);
-                self.wire.write(auth.as_bytes());
-            }
-        }
-    }
-
-    fn proceed(&mut self) {
-        if self.wire.unread() > 0 {
-            return self.injected();
-        }
-        self.backlog = false;
-        self.state = State::Tls;
-        self.pending.push_back(ClientEvent::StartTls);
-    }
-
-    /// Bytes before the encryption that are meant to be read after it: nobody knows who wrote them.
-    fn injected(&mut self) {
-        let text = "something was written between the consent to STARTTLS and the encryption";
-        self.violation(StreamError::new("policy-violation").with_text(text));
-    }
-
-    fn challenge(&mut self, text: &str) {
-        let answer = match (&mut self.exchange, sasl_data(text)) {
-            (Some(exchange), Some(data)) => exchange.challenge(&data),
-            _ => Err(ScramError::Malformed("bad base64")),
-        };
-        match answer {
-            Ok(answer) => {
-                let answer = BASE64.encode(answer);
-                let xml = format!("<response xmlns='{}'>{answer}</response>", ns::SASL);
-                self.wire.write(xml.as_bytes());
-            }
-            Err(error) => self.distrust(&error),
-        }
-    }
-
-    fn success(&mut self, text: &str) {
-        let proved = match (&mut self.exchange, sasl_data(text)) {
-            (Some(exchange), Some(data)) => exchange.success(&data),
-            _ => Err(ScramError::Malformed("bad base64")),
-        };
-        match proved {
-            Ok(()) => {
-                self.exchange = None;
-                self.authenticated = true;
-                self.open();
-            }
-            Err(error) => self.distrust(&error),
-        }
-    }
-
-    fn distrust(&mut self, error: &ScramError) {
-        self.wire.write(format!("<abort xmlns='{}'/>", ns::SASL).as_bytes());
-        self.violation(StreamError::new("undefined-condition").with_text(error.to_string()));
-    }
-
-    fn bind(&mut self, offered: bool) {
-        if !offered {
-            return self.unsupported("the server offers no resource binding");
-        }
-        let mut bind = Element::new("bind", ns::BIND);
-        if let Some(resource) = self.config.jid.resourcepart() {
-            bind.push(Element::new("resource", ns::BIND).with_text(resource));
-        }
-        let id = self.id("bind");
-        let scope = Scope::stream(ns::CLIENT);
-        let iq = StanzaBuilder::iq().id(&id).type_("set").element(&bind, &scope).finish();
-        self.wire.write(iq.as_bytes());
-        self.state = State::Bind;
-    }
-
-    fn bound(&mut self, stanza: &Stanza) {
-        let element = stanza.element().ok();
-        let bind = element.as_ref().and_then(|iq| iq.child("bind", ns::BIND));
-        let jid = bind.and_then(|bind| bind.child("jid", ns::BIND)).map(Element::text);
-        match jid.and_then(|jid| Jid::parse(&jid).ok()) {
-            Some(jid) if stanza.type_() == Some("result") && jid.resourcepart().is_some() => {
-                self.bare = WireJid::new(jid.bare());
-                self.jid = jid;
-                if !self.offers_sm {
-                    return self.ready(false);
-                }
-                self.state = State::Enable;
-                self.wire.write(format!("<enable xmlns='{}' resume='true'/>", ns::SM).as_bytes());
-            }
-            _ => {
-                let children = element.as_ref().and_then(|iq| iq.child("error", ns::CLIENT));
-                let condition = children.and_then(|error| {
-                    error.children().find(|child| child.ns() == ns::STANZA_ERRORS)
-                });
-                let condition = condition.map_or("undefined-condition", Element::name).to_owned();
-                let text = "the server bound no resource for the account";
-                self.end(Closed::PeerError(StreamError::new(condition).with_text(text)));
-            }
-        }
-    }
-
-    fn enabled(&mut self, element: &Element) {
-        let resumable = matches!(element.attr("resume"), Some("true" | "1"));
-        self.session_id = element.attr("id").filter(|_| resumable).map(str::to_owned);
-        self.counters = Some(Counters::default());
-        self.ready(false);
-    }
-
-    fn resumed(&mut self, element: &Element) {
-        let Some(Resumption { id, jid, mut counters }) = self.resumption.take() else { return };
-        let acked = read_h(element).map(|h| counters.acknowledge(h));
-        let Some(Ok(acked)) = acked else { return self.too_high() };
-        self.bare = WireJid::new(jid.bare());
-        (self.jid, self.session_id) = (jid, Some(id));
-        for stanza in counters.unacked() {
-            self.wire.write(stanza);
-        }
-        let again = counters.unacked().len();
-        self.counters = Some(counters);
-        self.ready(true);
-        for _ in 0..again {
-            self.prober.sent(self.now);
-        }
-        self.pending.extend(acked.map(ClientEvent::Acked));
-    }
-
-    fn not_resumed(&mut self, element: &Element) {
-        if let (Some(h), Some(resumption)) = (read_h(element), &mut self.resumption)
-            && resumption.counters.acknowledge(h).is_err()
-        {
-            self.stats.ignored += 1;
-        }
-        self.give_up();
-        self.bind(true);
-    }
-
-    /// The session that was to be resumed is lost.
-    fn give_up(&mut self) {
-        if let Some(resumption) = self.resumption.take() {
-            let unacked = resumption.counters.into_unacked();
-            self.pending.push_back(ClientEvent::Unacked(unacked));
-        }
-    }
-
-    fn ready(&mut self, resumed: bool) {
-        self.state = State::Ready;
-        let barrier = self.counters.is_some().then_some(self.config.barrier);
-        self.prober = Prober::new(self.now, self.config.keepalive.clone(), barrier);
-        self.pending.push_back(ClientEvent::Ready { jid: self.jid.clone(), resumed });
-        if resumed {
-            return;
-        }
-        let query = Element::new("query", ns::ROSTER);
-        let scope = Scope::stream(ns::CLIENT);
-        let id = self.id("roster");
-        let roster = StanzaBuilder::iq().id(&id).type_("get").element(&query, &scope).finish();
-        self.put(self.now, roster.as_bytes());
-        self.put(self.now, b"<presence/>");
-    }
-
-    fn put(&mut self, now: Duration, stanza: &[u8]) -> u64 {
-        self.wire.write(stanza);
-        self.prober.sent(now);
-        self.sent += 1;
-        match &mut self.counters {
-            Some(counters) => counters.sent(Bytes::copy_from_slice(stanza)),
-            None => self.sent,
-        }
-    }
-
-    fn stanza(&mut self, stanza: Stanza) {
-        match self.state {
-            State::Ready | State::Closing => {
-                self.handled();
-                if !self.own_iq(&stanza) {
-                    self.pending.push_back(ClientEvent::Stanza(stanza));
-                }
-            }
-            State::Bind if self.is_answer(&stanza, "bind") => self.bound(&stanza),
-            _ => self.stats.ignored += 1,
-        }
-    }
-
-    /// Takes the iqs that are this stream's own business.
-    fn own_iq(&mut self, stanza: &Stanza) -> bool {
-        if stanza.kind() != StanzaKind::Iq {
-            return false;
-        }
-        if self.is_answer(stanza, "roster") {
-            let items = roster_query(stanza).unwrap_or_default();
-            self.pending.push_back(ClientEvent::Roster { items, complete: true });
-            return true;
-        }
-        if self.is_answer(stanza, "ping") {
-            self.prober.answered(self.asked);
-            return true;
-        }
-        let push = (stanza.type_() == Some("set")).then(|| roster_query(stanza)).flatten();
-        let Some(items) = push else { return false };
-        if !self.is_own_server(stanza, false) {
-            // Anybody can send one; only the server's counts (RFC 6121 §2.1.6).
-            self.stats.ignored += 1;
-            return true;
-        }
-        let id = stanza.id().unwrap_or_default();
-        let result = StanzaBuilder::iq().id(id).type_("result").finish();
-        self.put(self.now, result.as_bytes());
-        self.pending.push_back(ClientEvent::Roster { items, complete: false });
-        true
-    }
-
-    fn is_answer(&self, stanza: &Stanza, what: &str) -> bool {
-        stanza.kind() == StanzaKind::Iq
-            && matches!(stanza.type_(), Some("result" | "error"))
-            && stanza.id().and_then(|id| id.strip_prefix(&self.config.id_prefix)) == Some(what)
-            && self.is_own_server(stanza, true)
-    }
-
-    /// Whether the account's own server wrote it, in the account's name or, where that is enough, in
-    /// its own.
-    fn is_own_server(&self, stanza: &Stanza, domain: bool) -> bool {
-        stanza.from().is_none_or(|from| {
-            *from == self.bare || domain && *from == WireJid::new(self.config.jid.domainpart())
-        })
-    }
-
-    fn id(&self, what: &str) -> String {
-        format!("{}{what}", self.config.id_prefix)
-    }
-
-    fn handled(&mut self) {
-        if let Some(counters) = &mut self.counters {
-            counters.handled();
-        }
-    }
-
-    fn answer_h(&mut self) {
-        if let Some(counters) = &self.counters {
-            self.wire.write(format!("<a xmlns='{}' h='{}'/>", ns::SM, counters.h()).as_bytes());
-        }
-    }
-
-    fn acknowledged(&mut self, element: &Element) {
-        let Some(counters) = &mut self.counters else { return self.stats.ignored += 1 };
-        match read_h(element).map(|h| counters.acknowledge(h)) {
-            Some(Ok(acked)) => {
-                self.prober.answered(self.asked);
-                self.pending.extend(acked.map(ClientEvent::Acked));
-            }
-            _ => self.too_high(),
-        }
-    }
-
-    fn too_high(&mut self) {
-        self.session_id = None;
-        let text = "the server acknowledges stanzas that were never sent, or gives no number";
-        self.violation(StreamError::new("undefined-condition").with_text(text));
     }
 
     fn probe(&mut self, now: Duration) {
@@ -790,29 +506,6 @@ impl ClientStream {
             self.pending.push_back(ClientEvent::Closed(reason));
         }
     }
-}
-
-/// What is in a SASL element: `=` stands for nothing (RFC 6120 §6.4.2).
-fn sasl_data(text: &str) -> Option<Vec<u8>> {
-    match text.trim_ascii() {
-        "=" => Some(Vec::new()),
-        text => BASE64.decode(text).ok(),
-    }
-}
-
-fn read_failure(element: &Element) -> StreamError {
-    let condition = element.children().find(|c| c.ns() == ns::SASL && c.name() != "text");
-    let text = element.child("text", ns::SASL).map(Element::text);
-    let condition = condition.map_or("not-authorized", Element::name).to_owned();
-    StreamError { condition: condition.into(), text: text.filter(|text| !text.is_empty()) }
-}
-
-fn read_h(element: &Element) -> Option<u32> {
-    element.attr("h")?.parse().ok()
-}
-
-fn roster_query(stanza: &Stanza) -> Option<Vec<RosterItem>> {
-    stanza.element().ok()?.child("query", ns::ROSTER).map(roster_items)
 }
 
 #[cfg(test)]

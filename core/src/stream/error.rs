@@ -51,6 +51,11 @@ pub enum Closed {
     Refused(StreamError),
     /// The server does not offer what this side insists on; the text says what.
     Unsupported(String),
+    /// The server did not prove that it knows the password, or asks for what one that does would not;
+    /// the text says which.
+    Unproven(String),
+    /// The connection could not be encrypted; the text says why.
+    Insecure(String),
     /// The peer said nothing for too long; the text says what was waited for.
     Silence(&'static str),
     /// The connection broke off without a word.
@@ -76,6 +81,8 @@ impl fmt::Display for Closed {
             Self::Violation(error) => write!(f, "the server broke the protocol: {error}"),
             Self::Refused(error) => write!(f, "the server refused the log-in: {error}"),
             Self::Unsupported(what) => f.write_str(what),
+            Self::Unproven(why) => write!(f, "the server is not to be trusted: {why}"),
+            Self::Insecure(why) => f.write_str(why),
             Self::Silence(what) => write!(f, "the server did not answer in time: {what}"),
             Self::Lost => f.write_str("the connection was lost"),
         }

@@ -13,8 +13,10 @@ pub(super) struct TooHigh;
 /// The counters of one session, and the stanzas that the server has not acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Stanzas of the server's that were handed on or left out; wraps (XEP-0198 §4).
-    handled: u32,
+    /// Stanzas of the server's that were taken; wraps (XEP-0198 §4).
+    received: u32,
+    /// How many of them the server may be told of.
+    confirmed: u32,
     /// Stanzas of ours that the server has handled.
     acked: u64,
     unacked: VecDeque<Bytes>,
@@ -26,17 +28,47 @@ impl Counters {
     pub(super) fn sent(&mut self, stanza: Bytes) -> u64 {
         self.bytes += stanza.len();
         self.unacked.push_back(stanza);
-        self.acked + self.unacked.len() as u64
+        self.sent_so_far()
     }
 
-    /// A stanza was received, whatever became of it.
-    pub(super) fn handled(&mut self) {
-        self.handled = self.handled.wrapping_add(1);
+    /// A stanza was received, whatever became of it. Returns its position.
+    pub(super) fn received(&mut self) -> u32 {
+        self.received = self.received.wrapping_add(1);
+        self.received
+    }
+
+    /// Whatever was received is dealt with.
+    pub(super) fn confirm_all(&mut self) {
+        self.confirmed = self.received;
+    }
+
+    /// Whatever was received up to `position` is dealt with. A position that was confirmed before, or
+    /// is none, changes nothing.
+    pub(super) fn confirm(&mut self, position: u32) {
+        let news = position.wrapping_sub(self.confirmed);
+        if news <= self.received.wrapping_sub(self.confirmed) {
+            self.confirmed = position;
+        }
+    }
+
+    /// The position of the last stanza received.
+    pub(super) fn position(&self) -> u32 {
+        self.received
+    }
+
+    /// The server sends again what it was not told of.
+    pub(super) fn rewind(&mut self) {
+        self.received = self.confirmed;
     }
 
     /// The `h` to tell the server.
     pub(super) fn h(&self) -> u32 {
-        self.handled
+        self.confirmed
+    }
+
+    /// How many stanzas were sent in the session.
+    pub(super) fn sent_so_far(&self) -> u64 {
+        self.acked + self.unacked.len() as u64
     }
 
     /// The server has handled `h` stanzas; gives the position up to which, if that is news.
@@ -79,6 +111,16 @@ impl Resumption {
     pub fn unacked(&self) -> impl ExactSizeIterator<Item = &Bytes> {
         self.counters.unacked().iter()
     }
+
+    /// As [`ClientStream::confirm`](super::ClientStream::confirm), while no stream is there.
+    pub fn confirm(&mut self, position: u32) {
+        self.counters.confirm(position);
+    }
+
+    /// How many stanzas were sent in the session.
+    pub fn sent(&self) -> u64 {
+        self.counters.sent_so_far()
+    }
 }
 
 #[cfg(test)]
@@ -102,10 +144,31 @@ mod tests {
     }
 
     #[test]
+    fn the_server_is_told_of_what_was_confirmed() {
+        let mut counters = Counters::default();
+        let positions: Vec<_> = (0..3).map(|_| counters.received()).collect();
+        assert_eq!((positions, counters.h()), (vec![1, 2, 3], 0));
+        for (position, h) in [(2, 2), (1, 2), (4, 2), (3, 3)] {
+            counters.confirm(position);
+            assert_eq!(counters.h(), h, "{position}");
+        }
+        counters.received();
+        counters.rewind();
+        assert_eq!((counters.position(), counters.h()), (3, 3));
+        counters.received();
+        counters.confirm_all();
+        assert_eq!(counters.h(), 4);
+    }
+
+    #[test]
     fn both_counters_wrap() {
         let start = u64::from(u32::MAX);
-        let mut counters = Counters { acked: start, handled: u32::MAX, ..Counters::default() };
-        counters.handled();
+        let last = u32::MAX;
+        let mut counters =
+            Counters { acked: start, received: last, confirmed: last, ..Counters::default() };
+        counters.received();
+        assert_eq!(counters.h(), last, "not confirmed");
+        counters.confirm(0);
         assert_eq!(counters.h(), 0);
         assert_eq!(counters.sent(Bytes::new()), start + 1);
         assert_eq!(counters.acknowledge(0), Ok(Some(start + 1)));

@@ -1,5 +1,7 @@
 //! Dialogues with a server whose every word is written here, on a virtual clock.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 
 use super::*;
@@ -65,7 +67,10 @@ impl Dialogue {
 
     fn drain(&mut self) {
         while let Some(event) = self.stream.poll_event() {
-            self.seen.push(event);
+            match event {
+                ClientEvent::Derive(job) => self.stream.handle_derived(self.now, &job.run()),
+                event => self.seen.push(event),
+            }
         }
     }
 
@@ -252,14 +257,14 @@ fn a_server_that_does_not_prove_itself_is_left() {
         d.hear(&challenge());
         let said = d.hear(&success);
         assert!(said.starts_with("<abort") && said.ends_with("</stream:stream>"), "{said}");
-        assert!(matches!(d.closed(), Closed::Violation(_)));
+        assert!(matches!(d.closed(), Closed::Unproven(_)));
     }
     let mut d = Dialogue::new(config(), None);
     d.encrypt();
     d.hear(HEADER);
     d.hear(&mechanisms(&["SCRAM-SHA-1"]));
     d.hear(&format!("<success xmlns='{}'/>", ns::SASL));
-    assert!(matches!(d.closed(), Closed::Violation(_)), "before any exchange");
+    assert!(matches!(d.closed(), Closed::Unproven(_)), "before any exchange");
 }
 
 #[test]
@@ -340,6 +345,67 @@ fn a_poisonous_stanza_counts_as_handled() {
     assert!(matches!(d.closed(), Closed::Violation(_)));
     let resumption = d.stream.into_resumption().unwrap();
     assert_eq!(resumption.counters.h(), 6, "what broke the stream is not asked for again");
+}
+
+#[test]
+fn a_stanza_that_the_server_ends_the_stream_for_is_not_sent_again() {
+    let mut d = Dialogue::up(config());
+    d.send("<message to='a@b'><poison/></message>");
+    d.hear("<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>");
+    assert_eq!(d.closed().condition(), Some("policy-violation"));
+    assert!(d.stream.into_resumption().is_none(), "a new session, without it");
+}
+
+#[test]
+fn the_server_is_told_of_a_stanza_when_it_is_dealt_with() {
+    let h = |h: u32| format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>");
+    let ask = "<r xmlns='urn:xmpp:sm:3'/>";
+    let mut d = Dialogue::up(ClientConfig { confirm: true, ..config() });
+    d.hear("<message id='1'/><message id='2'/><message id='3'/>");
+    assert_eq!((d.stream.received(), d.hear(ask)), (3, h(0)));
+    d.stream.confirm(2);
+    assert_eq!(d.hear(ask), h(2));
+    d.stream.confirm(1);
+    assert_eq!(d.hear(ask), h(2));
+    let mut resumption = d.broken().unwrap();
+    resumption.confirm(2);
+    let mut d = Dialogue::new(ClientConfig { confirm: true, ..config() }, Some(resumption));
+    d.log_in();
+    assert_eq!(d.hear(SESSION), "<resume xmlns='urn:xmpp:sm:3' previd='s1' h='2'/>");
+    d.hear("<resumed xmlns='urn:xmpp:sm:3' previd='s1' h='2'/><message id='3'/>");
+    assert_eq!(d.stream.received(), 3, "it came again");
+    d.stream.confirm(3);
+    assert_eq!(d.hear(ask), h(3));
+}
+
+#[test]
+fn a_password_is_hashed_once_for_one_salt() {
+    let job = |config: ClientConfig| {
+        let mut d = Dialogue::new(config, None);
+        d.encrypt();
+        d.hear(HEADER);
+        d.hear(&mechanisms(&["SCRAM-SHA-1"]));
+        d.stream.handle_input(d.now, challenge().as_bytes());
+        let event = d.stream.poll_event();
+        (event, d.said())
+    };
+    let (Some(ClientEvent::Derive(first)), said) = job(config()) else { panic!("no work") };
+    assert_eq!(said, "", "nothing is said before the password is hashed");
+    let (event, said) = job(ClientConfig { salted: Some(first.run()), ..config() });
+    assert!(event.is_none() && said.starts_with("<response"), "{said}");
+}
+
+#[test]
+fn an_exchange_that_the_server_calls_off_is_a_refusal() {
+    let mut d = Dialogue::new(config(), None);
+    d.encrypt();
+    d.hear(HEADER);
+    d.hear(&mechanisms(&["SCRAM-SHA-1"]));
+    d.hear(&sasl("challenge", "e=unknown-user"));
+    assert_eq!(
+        d.closed(),
+        Closed::Refused(StreamError::new("not-authorized").with_text("unknown-user"))
+    );
 }
 
 #[test]
