@@ -142,6 +142,7 @@ impl App {
         }
         if durable {
             connection.barrier.get_or_insert(LiveOutbox::BARRIER);
+            connection.confirm = true;
         }
         let connection = Connection::open_on(runtime, connection);
         let outbox =

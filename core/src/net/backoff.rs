@@ -41,15 +41,19 @@ impl Backoff {
         (half + jitter).max(Self::FLOOR)
     }
 
-    /// The next number in 0..1 (SplitMix64: spreads any seed evenly, which is all that jitter asks).
+    /// The next number in 0..1.
     fn random(&mut self) -> f64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1u64 << 53) as f64
+        (spread(&mut self.seed) >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// The next number after `seed` (SplitMix64: spreads any seed evenly, which is all that is asked).
+pub(super) fn spread(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *seed;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

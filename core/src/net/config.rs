@@ -1,10 +1,19 @@
 use std::time::Duration;
 
 use super::backend::{Backend, Endpoint, component_domain};
+use super::tls::Tls;
 use crate::auth::Secret;
 use crate::error::{Error, ErrorKind, Result};
+use crate::jid::Jid;
+use crate::ns;
+use crate::service::address::{Addresses, DEFAULT_RESOURCE, app_id_of_domain};
 use crate::stream::{Barrier, ComponentConfig, Keepalive};
 use crate::xml::Limits;
+#[cfg(feature = "client")]
+use crate::{
+    net::tls::TlsMode,
+    stream::{ClientConfig, Encryption},
+};
 
 /// How much may wait in a queue; what comes first counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +31,31 @@ impl Default for Bounds {
     }
 }
 
+/// An ordinary account, as one logs in to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its address, with the resourcepart to ask for.
+    pub jid: Jid,
+    /// Whether the password itself may be sent, encrypted, to a server that has no SCRAM.
+    pub plain: bool,
+    /// Whether the DNS is asked where the server listens, before the endpoint is tried. Takes the
+    /// feature `srv`.
+    pub srv: bool,
+}
+
 /// What a [`Connection`](super::Connection) needs to know. The secret is never printed.
 #[derive(Debug, Clone)]
 pub struct ConnectionConfig {
-    /// The component's domain.
+    /// The component's domain, or the account's.
     pub domain: String,
-    /// The secret it shares with the server.
+    /// The account; `None` for a component.
+    pub account: Option<Account>,
+    /// The secret that the component shares with the server, or the account's password.
     pub secret: Secret,
     /// Where the server listens.
     pub endpoint: Endpoint,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Tls>,
     /// What one stanza may hold.
     pub limits: Limits,
     /// How long the operating system may take to connect. Default 10 s.
@@ -48,6 +73,9 @@ pub struct ConnectionConfig {
     pub inbound: Bounds,
     /// How many requests may wait for their answers. Default 1024.
     pub requests: usize,
+    /// Whether an account's server is told of a stanza only when
+    /// [`Connection::confirm`](super::Connection::confirm) says that it is dealt with. Default off.
+    pub confirm: bool,
 }
 
 impl ConnectionConfig {
@@ -68,8 +96,10 @@ impl ConnectionConfig {
         let stream = ComponentConfig::new(&*domain, secret.clone(), "");
         Ok(Self {
             domain,
+            account: None,
             secret,
             endpoint,
+            tls: None,
             limits: stream.limits,
             connect_timeout: Duration::from_secs(10),
             login_timeout: stream.login_timeout,
@@ -78,7 +108,74 @@ impl ConnectionConfig {
             outbound: Bounds::default(),
             inbound: Bounds::default(),
             requests: 1024,
+            confirm: false,
         })
+    }
+
+    /// The usual settings for an account.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the password is empty, or this library was built without accounts or
+    /// without the TLS that is asked for.
+    pub fn of_account(
+        account: Account,
+        password: Secret,
+        endpoint: Endpoint,
+        tls: Option<Tls>,
+    ) -> Result<Self> {
+        let config = |text: String| Err(Error::new(ErrorKind::Config, text));
+        if cfg!(not(feature = "client")) {
+            return config(format!(
+                "{} is an account, and this library was built without them; build it with the feature client",
+                account.jid.bare()
+            ));
+        }
+        if password.is_empty() {
+            return config(format!(
+                "there is no password for the account {}; give the one that its server knows",
+                account.jid.bare()
+            ));
+        }
+        let mut it = Self::new(account.jid.domainpart(), password, endpoint)?;
+        it.account = Some(account);
+        it.with_tls(tls)
+    }
+
+    fn with_tls(mut self, tls: Option<Tls>) -> Result<Self> {
+        if tls.is_some() && cfg!(not(feature = "tls")) {
+            let text = "this library was built without TLS; build it with the feature tls, or connect without it to a server on this machine";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        self.tls = tls;
+        Ok(self)
+    }
+
+    /// Who this is to the server: the component's domain, or the account's bare address.
+    pub fn own(&self) -> &str {
+        self.account.as_ref().map_or(&self.domain, |account| account.jid.bare())
+    }
+
+    /// The namespace of the stream's stanzas.
+    pub fn namespace(&self) -> &'static str {
+        if self.account.is_some() { ns::CLIENT } else { ns::COMPONENT }
+    }
+
+    /// The addresses of the app behind the connection. Without `app_id` it is called as the domain's
+    /// first label, or as the account.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `app_id` cannot be part of an address.
+    pub fn addresses(&self, app_id: Option<&str>) -> Result<Addresses> {
+        match &self.account {
+            Some(account) => {
+                let name = account.jid.localpart().unwrap_or_default();
+                Addresses::of_account(app_id.unwrap_or(name), &account.jid)
+            }
+            None => Addresses::new(
+                app_id.unwrap_or_else(|| app_id_of_domain(&self.domain)),
+                &self.domain,
+            ),
+        }
     }
 
     /// The usual settings for a backend; its own secret comes before `secret`.
@@ -88,14 +185,49 @@ impl ConnectionConfig {
     /// place has a secret.
     pub fn for_backend(backend: &Backend, secret: Option<Secret>) -> Result<Self> {
         match backend {
-            Backend::Component { domain, secret: own, endpoint } => {
+            Backend::Component { domain, secret: own, endpoint, tls } => {
                 let secret = own.clone().or(secret).unwrap_or_else(|| Secret::new(""));
-                Self::new(domain, secret, endpoint.clone())
+                Self::new(domain, secret, endpoint.clone())?.with_tls(tls.clone())
+            }
+            Backend::Client { account, password, endpoint, srv, tls, plain } => {
+                let secret = password.clone().or(secret).unwrap_or_else(|| Secret::new(""));
+                let jid = account.with_resource(DEFAULT_RESOURCE)?;
+                let account = Account { jid, plain: *plain, srv: *srv };
+                Self::of_account(account, secret, endpoint.clone(), tls.clone())
             }
             Backend::Stub => Err(Error::new(
                 ErrorKind::Config,
                 "the backend stub: has no server to connect to; name one with component://DOMAIN:SECRET@HOST",
             )),
+        }
+    }
+
+    /// An account's stream. With stream management the server is asked what it has handled anyway; by
+    /// pings only if that matters.
+    #[cfg(feature = "client")]
+    pub(super) fn client_stream(&self, account: &Account, random: [u64; 4]) -> ClientConfig {
+        let [a, b, c, prefix] = random;
+        let nonce = format!("{a:016x}{b:016x}{c:016x}");
+        let usual = ClientConfig::new(
+            account.jid.clone(),
+            self.secret.clone(),
+            nonce,
+            format!("{prefix:x}-"),
+        );
+        ClientConfig {
+            encryption: match self.tls.as_ref().map(|tls| tls.mode) {
+                Some(TlsMode::StartTls) => Encryption::StartTls,
+                Some(TlsMode::Direct) => Encryption::Direct,
+                None => Encryption::None,
+            },
+            plain: account.plain,
+            confirm: self.confirm,
+            limits: self.limits,
+            login_timeout: self.login_timeout,
+            keepalive: self.keepalive.clone(),
+            barrier: self.barrier.unwrap_or(usual.barrier),
+            barrier_by_ping: self.barrier.is_some(),
+            ..usual
         }
     }
 

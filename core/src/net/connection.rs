@@ -14,10 +14,11 @@ use super::shared::{Phase, PhaseIs, Shared, Submitted};
 use super::stats::Stats;
 use super::wait::{Waited, block_on, block_on_checked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ns;
 use crate::stanza::Stanza;
 use crate::stream::{Batch, check_sender};
 use crate::xml::{Element, XmlError};
+#[cfg(feature = "client")]
+use crate::{jid::Jid, stream::RosterItem};
 
 /// How long a connection whose last handle was dropped may take to say goodbye.
 const DROPPED_CLOSE: Duration = Duration::from_secs(5);
@@ -29,6 +30,22 @@ const DROPPED_CLOSE: Duration = Duration::from_secs(5);
 pub enum Event {
     /// The stream is up: for the first time, or again.
     Ready,
+    /// An account has logged in; [`Event::Ready`] comes next.
+    #[cfg(feature = "client")]
+    Bound {
+        /// The full address that the server gave.
+        jid: Jid,
+        /// Whether it is the session that was before: nothing was lost in between.
+        resumed: bool,
+    },
+    /// The roster that an account's server keeps: all of it after a log-in, then what changes.
+    #[cfg(feature = "client")]
+    Roster {
+        /// The contacts.
+        items: Vec<RosterItem>,
+        /// Whether these are all.
+        complete: bool,
+    },
     /// A stanza arrived that is no answer to a [`Connection::request`].
     Stanza(Stanza),
     /// A stanza arrived that is unacceptable, and was left out.
@@ -99,7 +116,7 @@ impl Connection {
         Ok(&self.0.get()?.0)
     }
 
-    /// The component's domain.
+    /// The component's domain, or the account's.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] in a process that was forked after the connection was opened; this
@@ -108,11 +125,36 @@ impl Connection {
         Ok(&self.shared()?.config.domain)
     }
 
+    /// The namespace of the stanzas that are sent and arrive here: `jabber:component:accept`, or
+    /// `jabber:client` for an account.
+    ///
+    /// # Errors
+    /// See [`Connection::domain`].
+    pub fn namespace(&self) -> Result<&'static str> {
+        Ok(self.shared()?.config.namespace())
+    }
+
+    /// The next `count` stanzas that were taken as events are dealt with: should this process fail now,
+    /// an account's server need not send them again. Does nothing unless
+    /// [`ConnectionConfig::confirm`] is set.
+    ///
+    /// # Errors
+    /// See [`Connection::domain`].
+    pub fn confirm(&self, count: usize) -> Result<()> {
+        let shared = self.shared()?;
+        if shared.config.confirm && count > 0 {
+            shared.confirm(count);
+        }
+        Ok(())
+    }
+
     /// Waits until a stream is up.
     ///
     /// # Errors
-    /// [`ErrorKind::NotAuthorized`] if the server refused the credentials for good, and
-    /// [`ErrorKind::Closed`] if the connection was closed.
+    /// [`ErrorKind::NotAuthorized`] if the server refused the credentials for good,
+    /// [`ErrorKind::Config`] if the connection cannot be made as it is configured (the server's
+    /// certificate is not trusted, the server lacks what is needed), and [`ErrorKind::Closed`] if the
+    /// connection was closed.
     pub async fn ready(&self) -> Result<()> {
         let shared = self.shared()?;
         PhaseIs { shared, wanted: Phase::is_ready_or_over }.await;
@@ -180,7 +222,7 @@ impl Connection {
     pub fn batch(&self, stanza: &str) -> Result<Batch> {
         let shared = self.shared()?;
         let mut batch = Batch::new();
-        batch.push(stanza.as_bytes(), ns::COMPONENT, &shared.config.limits)?;
+        batch.push(stanza.as_bytes(), shared.config.namespace(), &shared.config.limits)?;
         Ok(batch)
     }
 

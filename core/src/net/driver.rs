@@ -9,18 +9,31 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::backend::Endpoint;
+#[cfg(feature = "client")]
+use super::backend::not_encrypted;
 use super::backoff::Backoff;
 use super::config::ConnectionConfig;
 use super::connection::Event;
 use super::inbound::Weight;
 use super::outbound::Outbound;
+use super::refusal::{Refused, refused};
 use super::request::no_answer;
+use super::role::{Happened, Role};
 use super::shared::{Link, Phase, Shared, State};
 use super::socket::Socket;
 use super::stats::{add, random};
+use super::tls::{Session, TlsMode, Trust};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Stanza, StanzaKind};
-use crate::stream::{self, Closed, ComponentStream};
+use crate::stream::{Closed, ComponentStream};
+#[cfg(feature = "client")]
+use crate::{
+    auth::scram::SaltedKey,
+    stream::{ClientStream, Resumption},
+};
+#[cfg(feature = "client")]
+use tokio::task::JoinHandle;
 
 /// What is read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,6 +41,9 @@ const READ_BYTES: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How far ahead the timer is set when nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the app has to confirm what it was given before a session is resumed.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// The stream errors (RFC 6120 §4.9.3) that a server gives for what it was sent.
 const BLAMING: [&str; 12] = [
@@ -50,24 +66,25 @@ struct Ended {
     reason: String,
     /// How long the stream was up.
     up: Duration,
-    refused: Option<String>,
+    refused: Option<Refused>,
 }
 
 /// Connects, again and again, until the connection is closed or refused for good.
 pub(super) async fn run(shared: Arc<Shared>) {
     let _at_end = AtEnd(&shared);
     let mut backoff = Backoff::new(random());
+    let mut trust = None;
     let mut refusals = 0;
     let (kind, reason) = loop {
-        let ended = attempt(&shared).await;
+        let ended = attempt(&shared, &mut trust).await;
         refusals = if ended.refused.is_some() { refusals + 1 } else { 0 };
         if shared.lock().close_by.is_some() {
             break (ErrorKind::Closed, "the connection was closed".to_owned());
         }
         add(&shared.counters.disconnects, 1);
-        if let Some(text) = ended.refused.filter(|_| refusals >= 2) {
+        if let Some(refused) = ended.refused.filter(|refused| refused.at_once || refusals >= 2) {
             disconnected(&shared, ended.reason, None);
-            break (ErrorKind::NotAuthorized, text);
+            break (refused.kind, refused.text);
         }
         backoff.lost_after(ended.up);
         let delay = backoff.delay();
@@ -88,17 +105,17 @@ impl Drop for AtEnd<'_> {
         if matches!(self.0.lock().phase, Phase::Ended(..)) {
             return;
         }
-        drop_link(self.0);
+        drop_link(self.0, &Closed::Lost);
         let what = "the connection's background task ended early; open another connection";
         end(self.0, ErrorKind::Internal, what.to_owned());
     }
 }
 
 fn disconnected(shared: &Shared, reason: String, retry_in: Option<Duration>) {
-    let domain = &shared.config.domain;
+    let own = shared.config.own();
     match retry_in {
-        Some(delay) => info!(%domain, %reason, ?delay, "not connected; trying again"),
-        None => warn!(%domain, %reason, "not connected"),
+        Some(delay) => info!(own, %reason, ?delay, "not connected; trying again"),
+        None => warn!(own, %reason, "not connected"),
     }
     shared.inbound.push_all(&mut vec![Event::Disconnected { reason, retry_in }]);
 }
@@ -126,50 +143,131 @@ fn end(shared: &Shared, kind: ErrorKind, reason: String) {
 }
 
 /// One connection, from dialling to its end.
-async fn attempt(shared: &Shared) -> Ended {
+async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
     let config = &shared.config;
-    debug!(domain = %config.domain, endpoint = %config.endpoint, "connecting");
-    let dial = Socket::dial(&config.endpoint, config.connect_timeout);
-    let socket = tokio::select! {
-        socket = dial => socket,
+    debug!(own = config.own(), endpoint = %config.endpoint, "connecting");
+    let connected = tokio::select! {
+        connected = connect(shared, trust) => connected,
         () = closing(shared) => return never_up("the connection was closed".to_owned()),
     };
-    let socket = match socket {
-        Ok(socket) => Arc::new(socket),
-        Err(error) => {
-            return never_up(format!("cannot connect to {}: {error}", config.endpoint));
-        }
+    let (socket, tls) = match connected {
+        Ok(connected) => connected,
+        Err(ended) => return ended,
     };
-    let now = shared.now();
-    let stream = ComponentStream::new(config.stream(format!("{:x}-", random())), now);
+    let socket = Arc::new(socket);
     let out = Outbound::new(config.outbound);
-    let link = Link { stream, socket, out, sent: 0, broken: false };
-    let socket = Arc::clone(&link.socket);
-    shared.lock().link = Some(link);
-    let mut serving = Serving { shared, socket, up_since: None, events: Vec::new() };
+    {
+        let mut state = shared.lock();
+        let stream = role(shared, &mut state);
+        state.link =
+            Some(Link { stream, socket: Arc::clone(&socket), tls, out, sent: 0, broken: false });
+    }
+    let mut serving = Serving::new(shared, socket, trust.as_ref());
     let closed = serving.serve().await;
     let up = serving.up_since.map_or(Duration::ZERO, |since| shared.now().saturating_sub(since));
-    drop_link(shared);
-    if config.barrier.is_some() {
-        let position = shared.lock().sent_before;
-        let blamed = closed.condition().is_some_and(|it| BLAMING.contains(&it));
-        shared.inbound.push_all(&mut vec![Event::Cut { position, blamed }]);
+    if matches!(closed, Closed::Insecure(_)) {
+        // Whoever mends the certificates need not open another connection.
+        *trust = None;
     }
-    Ended { reason: closed.to_string(), up, refused: fatal(config, &closed) }
+    drop_link(shared, &closed);
+    Ended { reason: closed.to_string(), up, refused: refused(shared, &closed) }
 }
 
-/// Why a stream that ended ends the connection too, if it does.
-fn fatal(config: &ConnectionConfig, closed: &Closed) -> Option<String> {
-    (closed.condition() == Some("not-authorized")).then(|| {
-        format!(
-            "the server at {} refused the component {} twice ({closed}): either the secret is not the one in the server's configuration, or the server has no component of this name (ejabberd gives the same answer to both); correct it and open the connection again",
-            config.endpoint, config.domain
-        )
-    })
+/// A socket to the server, and what encrypts it from the first byte on.
+async fn connect(
+    shared: &Shared,
+    trust: &mut Option<Trust>,
+) -> Result<(Socket, Option<Session>), Ended> {
+    let config = &shared.config;
+    settled(shared).await;
+    if let (None, Some(tls)) = (&trust, &config.tls) {
+        let tls = tls.clone();
+        let loaded = tokio::task::spawn_blocking(move || Trust::load(&tls)).await;
+        *trust = Some(match loaded {
+            Ok(Ok(trust)) => trust,
+            Ok(Err(error)) => return Err(cannot(ErrorKind::Config, error.to_string())),
+            Err(error) => return Err(never_up(format!("certificates were not read: {error}"))),
+        });
+    }
+    let socket = match dial(config).await {
+        Ok(socket) => socket,
+        Err(why) => return Err(never_up(why)),
+    };
+    #[cfg(feature = "client")]
+    if config.account.is_some() && config.tls.is_none() && !socket.is_local() {
+        let error = not_encrypted(&config.endpoint.to_string());
+        return Err(cannot(ErrorKind::Config, error.to_string()));
+    }
+    let session = match (trust, &config.tls) {
+        (Some(trust), Some(tls)) if tls.mode == TlsMode::Direct => {
+            let session = Session::new(trust, &tls.name);
+            Some(session.map_err(|why| cannot(ErrorKind::Config, why))?)
+        }
+        _ => None,
+    };
+    Ok((socket, session))
+}
+
+async fn dial(config: &ConnectionConfig) -> Result<Socket, String> {
+    let mut why = String::new();
+    for endpoint in endpoints(config).await {
+        match Socket::dial(&endpoint, config.connect_timeout).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => why = format!("cannot connect to {endpoint}: {error}"),
+        }
+    }
+    Err(why)
+}
+
+/// Where the server may listen, in the order to try it.
+async fn endpoints(config: &ConnectionConfig) -> Vec<Endpoint> {
+    #[cfg(feature = "srv")]
+    if config.account.as_ref().is_some_and(|account| account.srv) {
+        let direct = config.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Direct);
+        let look_up = super::srv::look_up(&config.domain, direct, random());
+        match tokio::time::timeout(config.connect_timeout, look_up).await {
+            Ok(found) if !found.is_empty() => return found,
+            Ok(_) => debug!(domain = config.domain, "the DNS names no server for accounts"),
+            Err(_) => debug!(domain = config.domain, "the DNS does not answer"),
+        }
+    }
+    vec![config.endpoint.clone()]
+}
+
+/// Before a session is resumed the app has a while to confirm what it was given: what is not, comes
+/// again.
+async fn settled(shared: &Shared) {
+    let until = Instant::now() + SETTLE;
+    while shared.config.confirm && !shared.lock().session.is_settled() {
+        if timeout_at(until, shared.wake.notified()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The stream for a new connection; an account's goes on with what the one before left.
+fn role(shared: &Shared, state: &mut State) -> Role {
+    let (config, now) = (&shared.config, shared.now());
+    #[cfg(feature = "client")]
+    if let Some(account) = &config.account {
+        let random = [random(), random(), random(), random()];
+        let session = &mut state.session;
+        let mut settings = config.client_stream(account, random);
+        settings.salted.clone_from(&session.salted);
+        return Role::client(ClientStream::new(settings, session.resumption.take(), now));
+    }
+    let _ = state;
+    Role::Component(Box::new(ComponentStream::new(config.stream(format!("{:x}-", random())), now)))
 }
 
 fn never_up(reason: String) -> Ended {
     Ended { reason, up: Duration::ZERO, refused: None }
+}
+
+/// It would be the same the next time.
+fn cannot(kind: ErrorKind, text: String) -> Ended {
+    let refused = Some(Refused { kind, text: text.clone(), at_once: true });
+    Ended { refused, ..never_up(text) }
 }
 
 /// Resolves when the connection is to be closed.
@@ -179,8 +277,10 @@ async fn closing(shared: &Shared) {
     }
 }
 
-/// Everybody who waited for the link learns that it is gone.
-fn drop_link(shared: &Shared) {
+/// Everybody who waited for the link learns that it is gone. What it carried is lost too, unless it
+/// was a session that the next link may go on with.
+fn drop_link(shared: &Shared, closed: &Closed) {
+    let blamed = closed.condition().is_some_and(|it| BLAMING.contains(&it));
     let mut state = shared.lock();
     let link = state.link.take();
     state.epoch += 1;
@@ -188,18 +288,45 @@ fn drop_link(shared: &Shared) {
         state.phase = Phase::Connecting;
     }
     let requests = state.iqs.drain();
+    let mut cut = None;
     if let Some(mut link) = link {
         state.last_written = link.out.written();
-        state.sent_before += link.sent;
         let stats = link.stream.stats();
         add(&shared.counters.ignored, stats.ignored);
         link.out.wake_all();
+        let sent = link.sent.max(state.session.sent);
+        if !keep_session(&mut state, link.stream) {
+            state.session.sent = sent;
+            cut = Some(lose_session(&mut state, blamed));
+        }
     }
     drop(state);
+    if let Some(cut) = cut.filter(|_| shared.config.barrier.is_some()) {
+        shared.inbound.push_all(&mut vec![cut]);
+    }
     for (request, _) in requests {
         let what = "the stream broke before the answer came; ask again later";
         let _ = request.send(Err(Error::new(ErrorKind::NotConnected, what)));
     }
+}
+
+/// Keeps what the next link needs to go on with the session of `stream`, if it may.
+#[cfg(feature = "client")]
+fn keep_session(state: &mut State, stream: Role) -> bool {
+    state.session.resumption = stream.into_resumption();
+    state.session.sent = state.session.resumption.as_ref().map_or(0, Resumption::sent);
+    state.session.resumption.is_some()
+}
+
+#[cfg(not(feature = "client"))]
+fn keep_session(_: &mut State, _: Role) -> bool {
+    false
+}
+
+/// What a session has taken that is over: the position of its last stanza.
+fn lose_session(state: &mut State, blamed: bool) -> Event {
+    state.sent_before += std::mem::take(&mut state.session.sent);
+    Event::Cut { position: state.sent_before, blamed }
 }
 
 /// What the driver is to wait for.
@@ -212,11 +339,35 @@ struct Wanted {
 struct Serving<'a> {
     shared: &'a Shared,
     socket: Arc<Socket>,
+    #[cfg_attr(
+        not(feature = "client"),
+        expect(dead_code, reason = "for STARTTLS, which is an account's")
+    )]
+    trust: Option<&'a Trust>,
     up_since: Option<Duration>,
     events: Vec<Event>,
+    /// What an encrypted connection was last found to hold.
+    plain: Vec<u8>,
+    /// Why the connection cannot be trusted.
+    insecure: Option<String>,
+    /// The password is being hashed, on another thread.
+    hashing: Hashing,
 }
 
-impl Serving<'_> {
+impl<'a> Serving<'a> {
+    fn new(shared: &'a Shared, socket: Arc<Socket>, trust: Option<&'a Trust>) -> Self {
+        Self {
+            shared,
+            socket,
+            trust,
+            up_since: None,
+            events: Vec::new(),
+            plain: Vec::new(),
+            insecure: None,
+            hashing: Hashing::default(),
+        }
+    }
+
     async fn serve(&mut self) -> Closed {
         let mut buffer = vec![0; READ_BYTES];
         let timer = sleep_until(Instant::now() + FAR);
@@ -227,7 +378,10 @@ impl Serving<'_> {
                 Ok(wanted) => wanted,
                 Err(closed) => {
                     self.last_words().await;
-                    return closed;
+                    return match self.insecure.take() {
+                        Some(why) => Closed::Insecure(why),
+                        None => closed,
+                    };
                 }
             };
             // A timer that is early does no harm; moving it for every stanza would.
@@ -238,9 +392,28 @@ impl Serving<'_> {
                 ready = socket.readable(), if wanted.read => self.read(ready, &mut buffer),
                 ready = socket.writable(), if wanted.write => self.flush(ready),
                 () = timer.as_mut() => self.handle_timeout(),
+                key = hashed(&mut self.hashing) => self.handle_hashed(key),
                 () = self.shared.wake.notified() => {}
             }
         }
+    }
+
+    #[cfg(feature = "client")]
+    fn handle_hashed(&mut self, key: Option<SaltedKey>) {
+        self.hashing = None;
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        if let (Some(key), Some(Link { stream: Role::Client(account), .. })) =
+            (key, &mut state.link)
+        {
+            account.stream.handle_derived(now, &key);
+            state.session.salted = Some(key);
+        }
+    }
+
+    #[cfg(not(feature = "client"))]
+    fn handle_hashed(&self, key: std::convert::Infallible) {
+        match key {}
     }
 
     /// Hands on what happened, writes what is to be written, and says what to wait for; the error is
@@ -274,43 +447,138 @@ impl Serving<'_> {
     fn event(
         &mut self,
         state: &mut State,
-        event: stream::Event,
+        event: Happened,
         closed: &mut Option<Closed>,
     ) -> Option<Event> {
         let counters = &self.shared.counters;
         match event {
-            stream::Event::Ready => {
+            Happened::Ready => {
                 self.up_since = Some(self.shared.now());
                 add(&counters.connects, 1);
-                info!(domain = %self.shared.config.domain, "connected");
+                info!(own = self.shared.config.own(), "connected");
                 if state.close_by.is_none() {
                     self.set_phase(state, Phase::Ready);
                 }
                 Some(Event::Ready)
             }
-            stream::Event::Stanza(stanza) => {
+            Happened::Stanza(stanza) => {
                 add(&counters.stanzas_in, 1);
                 match answered(state, &stanza) {
                     Some(request) => {
                         let _ = request.send(Ok(stanza));
                         None
                     }
-                    None => Some(Event::Stanza(stanza)),
+                    None => {
+                        self.handed_out(state);
+                        Some(Event::Stanza(stanza))
+                    }
                 }
             }
-            stream::Event::Skipped(error) => {
+            Happened::Skipped(error) => {
                 add(&counters.stanzas_in, 1);
                 add(&counters.skipped, 1);
                 debug!(%error, "a stanza was left out");
                 Some(Event::Skipped(error))
             }
-            stream::Event::Acked(position) => Some(Event::Acked(state.sent_before + position)),
-            stream::Event::Closed(reason) => {
+            Happened::Acked(position) => Some(Event::Acked(state.sent_before + position)),
+            Happened::Closed(reason) => {
                 *closed = Some(reason);
                 None
             }
+            #[cfg(feature = "client")]
+            other => self.account_event(state, other),
         }
     }
+
+    #[cfg(feature = "client")]
+    fn account_event(&mut self, state: &mut State, event: Happened) -> Option<Event> {
+        match event {
+            Happened::StartTls => {
+                self.start_tls(state);
+                None
+            }
+            Happened::Derive(job) => {
+                self.hashing = Some(tokio::task::spawn_blocking(move || job.run()));
+                None
+            }
+            Happened::Bound { jid, resumed } => {
+                self.bound(state, resumed);
+                Some(Event::Bound { jid, resumed })
+            }
+            Happened::Roster { items, complete } => Some(Event::Roster { items, complete }),
+            Happened::Unacked(stanzas) => {
+                if self.shared.config.barrier.is_none() && !stanzas.is_empty() {
+                    let stanzas = stanzas.len();
+                    warn!(
+                        stanzas,
+                        "the session is lost, and with it what the server had not acknowledged"
+                    );
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "client")]
+    fn start_tls(&mut self, state: &mut State) {
+        let settings = self.shared.config.tls.as_ref();
+        let session = match (self.trust, settings) {
+            (Some(trust), Some(tls)) => Session::new(trust, &tls.name),
+            _ => Err("the connection is to be encrypted, and nothing says how".to_owned()),
+        };
+        match (session, &mut state.link) {
+            (Ok(session), Some(link)) => link.tls = Some(session),
+            (Err(why), Some(link)) => {
+                self.insecure = Some(why);
+                link.stream.handle_input(self.shared.now(), &[]);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// The account's session is up: the one before, or another.
+    #[cfg(feature = "client")]
+    fn bound(&mut self, state: &mut State, resumed: bool) {
+        if !resumed {
+            if state.session.sent > 0 {
+                let cut = lose_session(state, false);
+                self.events.extend(self.shared.config.barrier.is_some().then_some(cut));
+            }
+            state.session.begin();
+        }
+        if let Some(Link { stream: Role::Client(account), sent, .. }) = &mut state.link {
+            *sent = account.stream.sent();
+        }
+    }
+
+    /// The app must confirm the stanza that is about to be handed out.
+    #[cfg(feature = "client")]
+    fn handed_out(&self, state: &mut State) {
+        if self.shared.config.confirm
+            && let Some(Link { stream: Role::Client(account), .. }) = &state.link
+        {
+            state.session.handed_out(account.stream.received());
+        }
+    }
+
+    #[cfg(not(feature = "client"))]
+    fn handed_out(&self, _: &mut State) {}
+
+    /// Whatever else the stream took, the server may forget when the app has confirmed all it got.
+    #[cfg(feature = "client")]
+    fn confirm_rest(&self, state: &mut State) {
+        if self.shared.config.confirm
+            && state.session.is_settled()
+            && let Some(Link { stream: Role::Client(account), .. }) = &mut state.link
+        {
+            let last = account.stream.received();
+            account.stream.confirm(last);
+        }
+    }
+
+    #[cfg(not(feature = "client"))]
+    fn confirm_rest(&self, _: &mut State) {}
 
     fn set_phase(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
@@ -322,6 +590,7 @@ impl Serving<'_> {
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let close_by = state.close_by;
+        self.confirm_rest(state);
         let Some(link) = &mut state.link else { return Err(Closed::Lost) };
         if let Some(by) = close_by
             && !matches!(state.phase, Phase::Closing)
@@ -340,7 +609,7 @@ impl Serving<'_> {
             self.shared.wake.notify_one();
         }
         let read = read || !link.stream.has_backlog();
-        let write = !link.out.is_empty() && !link.broken;
+        let write = link.wants_write();
         let close_by = close_by.map(|by| by.saturating_duration_since(self.shared.origin));
         if close_by.is_some_and(|by| by <= now) {
             return Err(Closed::ByUs);
@@ -351,7 +620,7 @@ impl Serving<'_> {
         Ok(Wanted { read, write, deadline: self.shared.origin + due })
     }
 
-    fn read(&self, ready: io::Result<()>, buffer: &mut [u8]) {
+    fn read(&mut self, ready: io::Result<()>, buffer: &mut [u8]) {
         let result = ready.and_then(|()| self.socket.try_read(buffer));
         let count = match result {
             Ok(count) => count,
@@ -364,8 +633,42 @@ impl Serving<'_> {
         };
         self.shared.counters.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
         let now = self.shared.now();
-        if let Some(link) = &mut self.shared.lock().link {
+        let mut state = self.shared.lock();
+        let Some(link) = &mut state.link else { return };
+        if link.tls.is_some() && count > 0 {
+            self.decrypt(link, &buffer[..count], now);
+        } else {
             link.stream.handle_input(now, &buffer[..count]);
+        }
+    }
+
+    /// Gives the stream what an encrypted connection holds.
+    fn decrypt(&mut self, link: &mut Link, raw: &[u8], now: Duration) {
+        let Some(tls) = &mut link.tls else { return };
+        let handshaking = tls.is_handshaking();
+        self.plain.clear();
+        let fed = tls.feed(raw, &mut self.plain);
+        #[cfg(feature = "client")]
+        if handshaking
+            && !tls.is_handshaking()
+            && let Role::Client(account) = &mut link.stream
+        {
+            account.stream.handle_tls(now, tls.bindings());
+        }
+        #[cfg(not(feature = "client"))]
+        let _ = handshaking;
+        if !self.plain.is_empty() {
+            link.stream.handle_input(now, &self.plain);
+        }
+        match fed {
+            Ok(false) => {}
+            Ok(true) => link.stream.handle_input(now, &[]),
+            Err(why) => {
+                // The other end is told why, in the words of TLS.
+                link.flush(now);
+                self.insecure = Some(why);
+                link.stream.handle_input(now, &[]);
+            }
         }
     }
 
@@ -395,14 +698,20 @@ impl Serving<'_> {
     /// Writes what the stream still has to say, without waiting long for a socket that is stuck.
     async fn last_words(&self) {
         let until = Instant::now() + LAST_WORDS;
+        let mut farewell = false;
         loop {
             {
                 let mut state = self.shared.lock();
                 let Some(link) = &mut state.link else { return };
                 link.stream.poll_transmit(link.out.buffer());
                 link.flush(self.shared.now());
-                if link.broken || link.out.is_empty() {
-                    return;
+                if !link.wants_write() {
+                    let Some(tls) = link.tls.as_mut().filter(|_| !link.broken && !farewell) else {
+                        return;
+                    };
+                    tls.close();
+                    farewell = true;
+                    continue;
                 }
             }
             if !matches!(timeout_at(until, self.socket.writable()).await, Ok(Ok(()))) {
@@ -410,6 +719,25 @@ impl Serving<'_> {
             }
         }
     }
+}
+
+#[cfg(feature = "client")]
+type Hashing = Option<JoinHandle<SaltedKey>>;
+#[cfg(not(feature = "client"))]
+type Hashing = ();
+
+/// Resolves when the password is hashed; never if it is not to be.
+#[cfg(feature = "client")]
+async fn hashed(hashing: &mut Hashing) -> Option<SaltedKey> {
+    match hashing {
+        Some(job) => job.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(not(feature = "client"))]
+async fn hashed((): &mut Hashing) -> std::convert::Infallible {
+    std::future::pending().await
 }
 
 type Request = oneshot::Sender<Result<Stanza>>;

@@ -7,6 +7,7 @@ use std::task::Waker;
 use super::config::Bounds;
 use super::inbound::register;
 use super::socket::Socket;
+use super::tls::Session;
 
 /// What is kept of the write buffer's memory while it is empty.
 const KEPT_BYTES: usize = 256 * 1024;
@@ -16,6 +17,8 @@ pub(super) struct Outbound {
     bounds: Bounds,
     buffer: Vec<u8>,
     head: usize,
+    /// How many bytes from the head on are encrypted, but not all written.
+    encrypted: usize,
     written: u64,
     /// End position and number of the stanzas that are not yet written as a whole.
     queued: VecDeque<(u64, usize)>,
@@ -30,6 +33,7 @@ impl Outbound {
             bounds,
             buffer: Vec::new(),
             head: 0,
+            encrypted: 0,
             written: 0,
             queued: VecDeque::new(),
             stanzas: 0,
@@ -87,22 +91,50 @@ impl Outbound {
         self.queued.push_back((self.end(), stanzas));
     }
 
-    /// Writes until all is written or the socket takes no more.
-    pub(super) fn flush(&mut self, socket: &Socket) -> io::Result<()> {
+    /// Writes, through `tls` if there is one, until all is written or the socket takes no more.
+    pub(super) fn flush(&mut self, socket: &Socket, tls: Option<&mut Session>) -> io::Result<()> {
+        let written = match tls {
+            None => self.write(socket),
+            Some(session) => self.write_encrypted(socket, session),
+        };
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => self.settle(),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, socket: &Socket) -> io::Result<()> {
         while !self.is_empty() {
             match socket.try_write(&self.buffer[self.head..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    self.head += count;
-                    self.written += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(count) => self.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        self.settle();
         Ok(())
+    }
+
+    /// Bytes count as written when all that they were encrypted into is.
+    fn write_encrypted(&mut self, socket: &Socket, session: &mut Session) -> io::Result<()> {
+        loop {
+            session.flush(socket)?;
+            let written = std::mem::take(&mut self.encrypted);
+            self.advance(written);
+            if self.is_empty() || session.is_handshaking() {
+                return Ok(());
+            }
+            self.encrypted = session.encrypt(&self.buffer[self.head..])?;
+            if self.encrypted == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.head += count;
+        self.written += count as u64;
     }
 
     /// Wakes `waker` when everything up to `end` is written.

@@ -12,7 +12,6 @@ use super::shared::{Shared, Submitted};
 use super::wait::bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::WireJid;
-use crate::ns;
 use crate::stanza::Stanza;
 use crate::stream::{Batch, IqKey};
 use crate::xml::{Element, Scope};
@@ -20,7 +19,9 @@ use crate::xml::{Element, Scope};
 type Answer = oneshot::Receiver<Result<Stanza>>;
 
 fn start(shared: &Shared, mut iq: Element, timeout: Duration) -> Result<(IqKey, Answer)> {
-    if iq.attr("from").is_none() {
+    let namespace = shared.config.namespace();
+    // An account's server knows who asks, and sets what it knows.
+    if iq.attr("from").is_none() && shared.config.account.is_none() {
         iq.set_attr("from", shared.config.domain.clone());
     }
     if iq.attr("id").is_none() {
@@ -29,13 +30,10 @@ fn start(shared: &Shared, mut iq: Element, timeout: Duration) -> Result<(IqKey, 
     let id = iq.attr("id").unwrap_or_default().to_owned();
     let to = iq.attr("to").map(WireJid::new);
     let mut xml = String::new();
-    iq.write_to(&mut xml, &Scope::stream(ns::COMPONENT));
+    iq.write_to(&mut xml, &Scope::stream(namespace));
     let mut batch = Batch::new();
-    batch.push(xml.as_bytes(), ns::COMPONENT, &shared.config.limits)?;
-    if !iq.is("iq", ns::COMPONENT)
-        || !matches!(iq.attr("type"), Some("get" | "set"))
-        || to.is_none()
-    {
+    batch.push(xml.as_bytes(), namespace, &shared.config.limits)?;
+    if !iq.is("iq", namespace) || !matches!(iq.attr("type"), Some("get" | "set")) || to.is_none() {
         return Err(Error::new(
             ErrorKind::InvalidXml,
             "a request is an <iq/> with a to address and the type get or set",

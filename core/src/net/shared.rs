@@ -11,14 +11,17 @@ use tokio::time::Instant;
 
 use super::config::ConnectionConfig;
 use super::connection::Event;
+use super::continuity::Continuity;
 use super::inbound::{Inbound, register};
 use super::outbound::Outbound;
+use super::role::Role;
 use super::socket::Socket;
 use super::stats::Counters;
+use super::tls::Session;
 use super::wait::bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::Stanza;
-use crate::stream::{Batch, ComponentStream, IqTracker, OwnAddress};
+use crate::stream::{Batch, IqTracker, OwnAddress};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +37,10 @@ pub(super) enum Phase {
 
 /// One stream on one socket.
 pub(super) struct Link {
-    pub(super) stream: ComponentStream,
+    pub(super) stream: Role,
     pub(super) socket: Arc<Socket>,
+    /// Once the connection is encrypted, or begins to be.
+    pub(super) tls: Option<Session>,
     pub(super) out: Outbound,
     /// How many stanzas the stream has taken.
     pub(super) sent: u64,
@@ -46,13 +51,22 @@ pub(super) struct Link {
 impl Link {
     /// Writes what the socket takes. A failure ends the stream; `true` says that it just did.
     pub(super) fn flush(&mut self, now: Duration) -> bool {
-        if self.broken || self.out.flush(&self.socket).is_ok() {
+        if self.broken || self.out.flush(&self.socket, self.tls.as_mut()).is_ok() {
             return false;
         }
         self.broken = true;
         self.out.wake_all();
         self.stream.handle_input(now, &[]);
         true
+    }
+
+    /// Whether something waits for the socket to take it.
+    pub(super) fn wants_write(&self) -> bool {
+        !self.broken
+            && match &self.tls {
+                None => !self.out.is_empty(),
+                Some(tls) => tls.wants_write() || !(tls.is_handshaking() || self.out.is_empty()),
+            }
     }
 }
 
@@ -64,6 +78,8 @@ pub(super) struct State {
     pub(super) last_written: u64,
     /// How many stanzas the links before this one have taken.
     pub(super) sent_before: u64,
+    /// The account's session, as far as it outlives a link.
+    pub(super) session: Continuity,
     /// Each request with the time it was given.
     pub(super) iqs: IqTracker<(oneshot::Sender<Result<Stanza>>, Duration)>,
     pub(super) close_by: Option<Instant>,
@@ -91,13 +107,17 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: ConnectionConfig) -> Self {
-        let own = OwnAddress::component(&config.domain);
+        let own = match &config.account {
+            Some(account) => OwnAddress::client(account.jid.bare()),
+            None => OwnAddress::component(&config.domain),
+        };
         let state = State {
             phase: Phase::Connecting,
             link: None,
             epoch: 0,
             last_written: 0,
             sent_before: 0,
+            session: Continuity::default(),
             iqs: IqTracker::new(own, config.requests),
             close_by: None,
             armed: Duration::MAX,
@@ -163,7 +183,7 @@ impl Shared {
         }
         // The driver has work if something is left to write, if the link broke, or if something
         // (a barrier) is due sooner than it means to look.
-        let unfinished = direct && (!link.out.is_empty() || link.broken);
+        let unfinished = direct && (link.wants_write() || link.broken);
         let sooner = link.stream.poll_timeout().is_some_and(|due| due < state.armed);
         let written = link.out.written() >= end;
         drop(guard);
@@ -174,6 +194,32 @@ impl Shared {
         Ok(Submitted::Taken { epoch, end, written, position })
     }
 
+    /// The next `count` stanzas that were handed out are dealt with.
+    pub(super) fn confirm(&self, count: usize) {
+        let mut state = self.lock();
+        let position = state.session.confirm(count);
+        #[cfg(feature = "client")]
+        if let Some(position) = position {
+            match &mut state.link {
+                Some(Link { stream: Role::Client(account), .. }) => {
+                    account.stream.confirm(position)
+                }
+                _ => {
+                    if let Some(resumption) = &mut state.session.resumption {
+                        resumption.confirm(position);
+                    }
+                }
+            }
+        }
+        #[cfg(not(feature = "client"))]
+        let _ = position;
+        let settled = state.session.is_settled();
+        drop(state);
+        if settled {
+            self.wake.notify_one();
+        }
+    }
+
     pub(super) fn not_ready(&self, phase: &Phase) -> Error {
         match phase {
             Phase::Ended(kind, reason) => Error::new(*kind, reason.clone()),
@@ -182,7 +228,8 @@ impl Shared {
                 ErrorKind::NotConnected,
                 format!(
                     "no stream to {} is up as {}; it is being tried again, so send again later",
-                    self.config.endpoint, self.config.domain
+                    self.config.endpoint,
+                    self.config.own()
                 ),
             ),
         }

@@ -1,6 +1,8 @@
 //! Sockets that any thread may write to, and how they are made.
 
 use std::io;
+#[cfg(feature = "tls")]
+use std::io::IoSlice;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -93,6 +95,23 @@ impl Socket {
         match &self.kind {
             Kind::Tcp(stream) => stream.try_write(bytes),
             Kind::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.try_write_vectored(pieces),
+            Kind::Unix(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+
+    /// Whether the other end is on this machine, as far as the socket knows.
+    #[cfg(feature = "client")]
+    pub(crate) fn is_local(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+            Kind::Unix(_) => true,
         }
     }
 }

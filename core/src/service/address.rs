@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::{Jid, WireJid};
+use crate::ns;
 
 const APPSPOT: &str = "appspot.com";
 const APPSPOTCHAT: &str = "appspotchat.com";
@@ -37,6 +38,8 @@ pub struct Addresses {
     version: Option<(String, String)>,
     presentation: Presentation,
     default_sender: Jid,
+    /// The app has an ordinary account, and no other address.
+    account: bool,
 }
 
 impl Addresses {
@@ -76,7 +79,17 @@ impl Addresses {
             version: None,
             presentation: Presentation::default(),
             default_sender,
+            account: false,
         })
+    }
+
+    /// The one address of an app that has an ordinary account: `account`, with its resourcepart.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `app_id` is not a localpart.
+    pub fn of_account(app_id: &str, account: &Jid) -> Result<Self> {
+        let base = Self::new(app_id, account.domainpart())?;
+        Ok(Self { default_sender: account.clone(), account: true, ..base })
     }
 
     /// The addresses of one version that is not the default one: it has a component of its own, at
@@ -145,6 +158,35 @@ impl Addresses {
         &self.default_sender
     }
 
+    /// Whether the app has an ordinary account: one address, and a roster that its server keeps.
+    pub fn is_account(&self) -> bool {
+        self.account
+    }
+
+    /// The name under which the app's rows are kept in a store: its domain, or its account.
+    pub fn store_key(&self) -> &str {
+        if self.account { self.default_sender.bare() } else { &self.domain }
+    }
+
+    /// The namespace of the stream's stanzas.
+    pub fn namespace(&self) -> &'static str {
+        if self.account { ns::CLIENT } else { ns::COMPONENT }
+    }
+
+    /// What stands as `from` in a stanza: an account's server knows who sends.
+    pub(super) fn stamped<'a>(&self, from: &'a str) -> Option<&'a str> {
+        (!self.account).then_some(from)
+    }
+
+    /// Whether `jid` is an address of this app.
+    pub fn is_own(&self, jid: &WireJid) -> bool {
+        if self.account {
+            let own = &self.default_sender;
+            return jid.domainpart() == own.domainpart() && jid.localpart() == own.localpart();
+        }
+        self.is_own_domain(jid.domainpart())
+    }
+
     /// Whether `domainpart`, prepared, is served by this app.
     pub fn is_own_domain(&self, domainpart: &str) -> bool {
         domainpart == self.domain
@@ -168,6 +210,9 @@ impl Addresses {
             return Ok(Cow::Borrowed(&self.default_sender));
         }
         let mut jid = self.resolve(Jid::parse(from)?)?;
+        if self.account {
+            return self.account_sender(&jid);
+        }
         if self.version.as_ref().is_some_and(|(_, default)| default == jid.domainpart()) {
             jid = jid.with_domain(&self.domain)?;
         }
@@ -187,6 +232,22 @@ impl Addresses {
         Ok(Cow::Owned(jid))
     }
 
+    /// An account sends as itself; with which resourcepart, its server decides.
+    fn account_sender(&self, from: &Jid) -> Result<Cow<'_, Jid>> {
+        let own = &self.default_sender;
+        if from.bare() == own.bare() {
+            return Ok(Cow::Borrowed(own));
+        }
+        Err(Error::new(
+            ErrorKind::InvalidSender,
+            format!(
+                "{:?} is not an address of this app, which has the account {} and can send from no other; leave the sender out",
+                from.as_str(),
+                own.bare()
+            ),
+        ))
+    }
+
     /// Where a stanza to `to` goes: the address, or what an alias of this app stands for.
     ///
     /// # Errors
@@ -199,8 +260,12 @@ impl Addresses {
     /// written. [`Addresses::sender`] and [`Addresses::recipient`] take either form.
     pub fn present<'j>(&self, jid: &'j WireJid) -> Cow<'j, str> {
         let domain = jid.domainpart();
-        if self.presentation == Presentation::Domain || !self.is_own_domain(domain) {
+        if self.presentation == Presentation::Domain || !self.is_own(jid) {
             return jid.as_str().into();
+        }
+        if self.account {
+            let resource = jid.resourcepart().map(|it| format!("/{it}")).unwrap_or_default();
+            return format!("{}@{APPSPOT}{resource}", self.app_id).into();
         }
         let version = match &self.version {
             Some((version, _)) => Some(version.as_str()),
@@ -231,6 +296,9 @@ impl Addresses {
     }
 
     fn resolve(&self, jid: Jid) -> Result<Jid> {
+        if self.account && jid.domainpart() == APPSPOT && jid.localpart() == Some(&self.app_id) {
+            return Ok(self.default_sender.clone());
+        }
         match self.domain_of_alias(&jid) {
             Some(domain) => jid.with_domain(&domain),
             None => Ok(jid),
@@ -274,6 +342,33 @@ pub fn app_id_of_domain(domain: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_is_one_address() {
+        let account = Jid::parse("bot@x.example/bot").unwrap();
+        let addresses = Addresses::of_account("shop", &account).unwrap();
+        let own = |text: &str| addresses.is_own(&WireJid::new(text));
+        assert!(own("bot@x.example") && own("BOT@x.example/other"));
+        assert!(!own("x.example") && !own("alice@x.example") && !own("bot@y.example"));
+        for from in [
+            "",
+            "bot@x.example",
+            "Bot@x.example/other",
+            "shop@appspot.com",
+            "bot@shop.appspotchat.com",
+        ] {
+            assert_eq!(addresses.sender(Some(from)).expect(from).as_str(), "bot@x.example/bot");
+        }
+        for from in ["shop@x.example", "alice@x.example", "any@shop.appspotchat.com", "x.example"] {
+            let error = addresses.sender(Some(from)).expect_err(from);
+            assert_eq!(error.kind(), ErrorKind::InvalidSender, "{from}");
+        }
+        assert_eq!(addresses.store_key(), "bot@x.example");
+        let shown = addresses.with_presentation(Presentation::AppEngine);
+        let present = |text: &str| shown.present(&WireJid::new(text)).into_owned();
+        assert_eq!(present("bot@x.example/r"), "shop@appspot.com/r");
+        assert_eq!(present("alice@x.example/r"), "alice@x.example/r");
+    }
 
     fn shop() -> Addresses {
         Addresses::new("s~shop", "Bot.Example.com").unwrap()

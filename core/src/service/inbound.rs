@@ -77,12 +77,17 @@ impl Service {
     fn note_presence(&self, stanza: &Stanza, details: &PresenceDetails, inbound: &mut Inbound) {
         let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
         let Some(type_) = stanza.presence_type() else { return };
-        if !self.addresses.is_own_domain(to.domainpart()) {
+        if !self.addresses.is_own(to) || self.addresses.is_account() && self.addresses.is_own(from)
+        {
             return;
         }
         let (own, contact) = (to.bare_key(), from.bare_key());
         if let Some(verb) = route::verb(type_) {
-            self.note_subscription(&own, &contact, verb, &mut inbound.sends);
+            if self.addresses.is_account() {
+                self.accept(&contact, verb, &mut inbound.sends);
+            } else {
+                self.note_subscription(&own, &contact, verb, &mut inbound.sends);
+            }
             inbound.lasting = !inbound.sends.is_empty();
             return;
         }
@@ -152,7 +157,7 @@ impl Service {
             let book = self.book();
             (book.subscription(own, contact), book.available(own, contact))
         };
-        if subscription.app_is_subscribed() {
+        if subscription.app_is_subscribed() && !self.addresses.is_account() {
             let key = ContactKey { own: own.into(), contact: contact.into() };
             // A fault is logged and counted; the book knows better than the store meanwhile.
             let _ = self.keep(vec![Change::Presence(key, available)], Durability::Soon);

@@ -8,10 +8,12 @@
 //! | the app sends | [`Service::send_message`], [`Service::send_presence`], [`Service::send_invite`] | write what it returns |
 //! | the app asks | [`Service::get_presence`] | hand it on |
 //! | a stanza arrives | [`Service::handle_stanza`] | write `sends`, then deliver `delivery` |
-//! | the stream is up | [`Service::handle_ready`] | call [`Service::handle_timeout`] at once |
+//! | the stream is up | [`Service::handle_ready`]; for an account [`Service::handle_session`] | call [`Service::handle_timeout`] at once |
+//! | an account's server tells of its roster | [`Service::handle_roster`] | |
 //! | [`Service::poll_timeout`] has come, and the outgoing queue has room | [`Service::handle_timeout`] | write what it returns |
 //! | the stream is about to be closed politely | [`Service::handle_closing`] | call [`Service::handle_timeout`] until [`Service::poll_timeout`] is `None` |
 
+mod account;
 pub mod address;
 mod answer;
 mod inbound;
@@ -83,8 +85,13 @@ impl ServiceConfig {
     /// # Errors
     /// [`ErrorKind::Config`] as in [`Addresses::new`].
     pub fn new(app_id: &str, domain: &str) -> Result<Self> {
-        Ok(Self {
-            addresses: Addresses::new(app_id, domain)?,
+        Ok(Self::at(Addresses::new(app_id, domain)?))
+    }
+
+    /// The defaults, for the app at these addresses.
+    pub fn at(addresses: Addresses) -> Self {
+        Self {
+            addresses,
             inbound: InboundServices::ALL,
             limits: ServiceLimits::default(),
             form: Form::default(),
@@ -92,7 +99,7 @@ impl ServiceConfig {
             id_prefix: String::new(),
             pace: Pace::default(),
             quotas: Quotas::default(),
-        })
+        }
     }
 }
 
@@ -166,13 +173,16 @@ impl Service {
         }
         let mut book = PresenceBook::new(config.limits.strangers);
         store.load(&mut |key, state| {
-            // One store may serve several apps.
+            // One store may serve several apps, and of an account's contacts its server knows.
+            if config.addresses.is_account() {
+                return;
+            }
             let domain = key.own.split_once('@').map_or(&*key.own, |(_, domain)| domain);
             if config.addresses.is_own_domain(domain) {
                 book.restore(&key, state);
             }
         })?;
-        let queue = QueueName::from(config.addresses.domain());
+        let queue = QueueName::from(config.addresses.store_key());
         let waiting = Waiting::load(&*store, &queue)?;
         Ok(Self {
             addresses: config.addresses,

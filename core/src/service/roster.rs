@@ -145,6 +145,19 @@ impl Subscription {
         matches!(self, Self::NonePendingOut | Self::NonePendingOutIn | Self::FromPendingOut)
     }
 
+    /// The state that an item of a server's roster names (RFC 6121 §2.1.2): its `subscription`, and
+    /// whether it has `ask='subscribe'`. Whoever asks the app is not in a roster.
+    pub fn of_item(subscription: &str, asked: bool) -> Self {
+        match (subscription, asked) {
+            ("to", _) => Self::To,
+            ("from", false) => Self::From,
+            ("from", true) => Self::FromPendingOut,
+            ("both", _) => Self::Both,
+            ("none", true) => Self::NonePendingOut,
+            _ => Self::None,
+        }
+    }
+
     /// The state with this stored number.
     pub fn from_number(number: i64) -> Option<Self> {
         STATES.get(usize::try_from(number).ok()?).copied()

@@ -80,6 +80,14 @@ impl Rounds {
         *self = Self::new(self.pace);
     }
 
+    /// An account has logged in: whoever was told something by the app itself is told again, in another
+    /// session, and who is silent expires.
+    pub(super) fn begin_session(&mut self, now: Duration, resumed: bool) {
+        self.stop();
+        self.announce = (!resumed).then_some(0);
+        self.afterwards = Afterwards::ExpireAt(now + self.pace.patience);
+    }
+
     fn interval(&self) -> Duration {
         Duration::from_secs(1) / self.pace.probes_per_second.max(1)
     }
@@ -128,7 +136,8 @@ impl Service {
     pub fn handle_closing(&self) {
         let mut rounds = self.rounds();
         rounds.stop();
-        rounds.farewell = Some(0);
+        // An account's server tells all who are to know.
+        rounds.farewell = (!self.addresses.is_account()).then_some(0);
     }
 
     /// When [`Service::handle_timeout`] has something to do: at once if the time is past, never if
@@ -177,7 +186,9 @@ impl Service {
             }
             _ => return,
         };
-        rounds.afterwards = match (self.expire(expire_from), rounds.pace.refresh) {
+        // An account's server asks contacts itself.
+        let refresh = rounds.pace.refresh.filter(|_| !self.addresses.is_account());
+        rounds.afterwards = match (self.expire(expire_from), refresh) {
             (Some(next), _) => Afterwards::Expire(next),
             (None, Some(refresh)) => Afterwards::RefreshAt(now + refresh),
             (None, None) => Afterwards::Nothing,
@@ -187,7 +198,12 @@ impl Service {
     fn announce(&self, cursor: usize, room: usize, sends: &mut Vec<Bytes>) -> Option<usize> {
         self.round(cursor, room, sends, |entry| {
             let told = || self.own_presence(entry.own, entry.contact, entry.told);
-            entry.subscription.contact_is_subscribed().then(told)
+            // An account's server tells the others.
+            let tells = match self.addresses.is_account() {
+                true => entry.told.is_some(),
+                false => entry.subscription.contact_is_subscribed(),
+            };
+            tells.then(told)
         })
     }
 
@@ -250,7 +266,7 @@ impl Service {
     fn expire(&self, cursor: usize) -> Option<usize> {
         let mut changes = Vec::new();
         let next = self.book().expire(cursor, LOOK, |key, subscription| {
-            if subscription.app_is_subscribed() {
+            if subscription.app_is_subscribed() && !self.addresses.is_account() {
                 changes.push(Change::Presence(key, None));
             }
         });

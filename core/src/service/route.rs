@@ -126,6 +126,8 @@ pub enum DropReason {
     NoSender,
     /// It is not addressed to this app.
     NotOurs,
+    /// It is the presence of the app's own account, which its server tells every session of it.
+    OwnPresence,
     /// The app did not ask for this kind.
     Disabled(InboundService),
     /// A message of a type that App Engine did not deliver (groupchat, headline).
@@ -208,11 +210,19 @@ pub fn route(stanza: &Stanza, details: &PresenceDetails, rules: &Rules<'_>) -> R
     if stanza.kind() == StanzaKind::Other {
         return Routed::Drop(DropReason::NoStanza);
     }
-    if stanza.from().is_none() {
+    let addresses = rules.addresses;
+    // An account's server may leave out its own address, and the account's (RFC 6120 §8.1).
+    let by_server = addresses.is_account() && stanza.kind() == StanzaKind::Iq;
+    let (from, to) = (stanza.from(), stanza.to());
+    if from.is_none() && !by_server {
         return Routed::Drop(DropReason::NoSender);
     }
-    if !stanza.to().is_some_and(|to| rules.addresses.is_own_domain(to.domainpart())) {
+    if !to.map_or(by_server, |to| addresses.is_own(to)) {
         return Routed::Drop(DropReason::NotOurs);
+    }
+    let own_presence = addresses.is_account() && stanza.kind() == StanzaKind::Presence;
+    if own_presence && from.is_some_and(|from| addresses.is_own(from)) {
+        return Routed::Drop(DropReason::OwnPresence);
     }
     match stanza.kind() {
         StanzaKind::Message => message(stanza, rules),

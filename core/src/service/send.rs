@@ -12,7 +12,6 @@ use super::quota::Resource;
 use super::roster::{Direction, Subscription, SubscriptionVerb};
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::Jid;
-use crate::ns;
 use crate::stanza::StanzaBuilder;
 use crate::store::{Change, ContactKey, Durability};
 use crate::xml::writer::{escape_attr, escape_text, is_xml_text};
@@ -191,7 +190,7 @@ impl Service {
             ));
         }
         if call.raw_xml {
-            fragment::check(call.body, ns::COMPONENT, &Limits::default())?;
+            fragment::check(call.body, self.addresses.namespace(), &Limits::default())?;
             out.push_str(call.body);
         } else {
             if !is_xml_text(call.body) {
@@ -209,9 +208,12 @@ impl Service {
 
     fn address_message(&self, call: &MessageCall<'_>, from: &Jid, tail: &str) -> Sending {
         let mut fixed = String::with_capacity(64);
-        fixed.push_str("<message from=\"");
-        escape_attr(&mut fixed, from.as_str());
-        fixed.push('"');
+        fixed.push_str("<message");
+        if let Some(from) = self.addresses.stamped(from.as_str()) {
+            fixed.push_str(" from=\"");
+            escape_attr(&mut fixed, from);
+            fixed.push('"');
+        }
         if !call.type_.is_empty() {
             fixed.push_str(" type=\"");
             fixed.push_str(call.type_);
@@ -339,9 +341,12 @@ impl Service {
         let to = self.addresses.recipient(jid)?;
         self.meters.take(&[(Resource::ApiCalls, 1), (Resource::InvitationsSent, 1)])?;
         let verb = SubscriptionVerb::Subscribe;
-        self.change_subscription(from.bare(), to.bare(), |state| {
-            (state.on(Direction::Outbound, verb).state, ())
-        })?;
+        // Of an account's requests its server keeps note.
+        if !self.addresses.is_account() {
+            self.change_subscription(from.bare(), to.bare(), |state| {
+                (state.on(Direction::Outbound, verb).state, ())
+            })?;
+        }
         self.counters.invitations_sent.add(1);
         Ok(self.subscription(from.bare(), to.bare(), verb))
     }
@@ -355,7 +360,7 @@ impl Service {
         show: Show,
         status: &str,
     ) -> Bytes {
-        let mut builder = StanzaBuilder::presence().from(from).to(to).id(&self.ids.next());
+        let mut builder = self.presence_builder(from, to);
         if !type_.is_empty() {
             builder = builder.type_(type_);
         }
@@ -375,8 +380,15 @@ impl Service {
 
     /// One presence stanza of a type that bare addresses exchange: subscriptions and probes.
     pub(super) fn bare_presence(&self, own: &str, contact: &str, type_: &str) -> Bytes {
-        let builder = StanzaBuilder::presence().from(own).to(contact).id(&self.ids.next());
-        builder.type_(type_).finish().into()
+        self.presence_builder(own, contact).type_(type_).finish().into()
+    }
+
+    fn presence_builder(&self, from: &str, to: &str) -> StanzaBuilder {
+        let mut builder = StanzaBuilder::presence();
+        if let Some(from) = self.addresses.stamped(from) {
+            builder = builder.from(from);
+        }
+        builder.to(to).id(&self.ids.next())
     }
 
     /// The app's presence for a contact: available, unless it told the contact something else.

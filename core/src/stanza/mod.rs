@@ -297,7 +297,12 @@ impl Stanza {
 
     /// To whoever sent this, from whom it was sent to, with the same id.
     fn address_back(&self, mut builder: StanzaBuilder) -> Option<StanzaBuilder> {
-        builder = builder.to(self.from.as_ref()?.as_str());
+        match &self.from {
+            Some(from) => builder = builder.to(from.as_str()),
+            // To an account its server need not say who it is (RFC 6120 §8.1.2.1).
+            None if self.ns() == ns::CLIENT => {}
+            None => return None,
+        }
         if let Some(to) = &self.to {
             builder = builder.from(to.as_str());
         }

@@ -69,8 +69,10 @@ pub struct ClientConfig {
     /// What keeps a silent stream alive: with stream management a request for an acknowledgement,
     /// otherwise a ping to the server; the address of [`Question::Ping`] is not used.
     pub keepalive: Option<Keepalive>,
-    /// How soon the server is asked what it has handled, with stream management.
+    /// How soon the server is asked what it has handled.
     pub barrier: Barrier,
+    /// Whether it is asked, by pings, also without stream management.
+    pub barrier_by_ping: bool,
     /// New, printable ASCII without a comma, for SCRAM. Nobody can guess it.
     pub nonce: String,
     /// How the ids of this stream's own iqs begin. Nobody else should be able to guess it.
@@ -103,6 +105,7 @@ impl ClientConfig {
             login_timeout: Duration::from_secs(15),
             keepalive: Some(keepalive),
             barrier: Barrier { stanzas: 64, within: Duration::from_secs(1) },
+            barrier_by_ping: false,
             nonce: nonce.into(),
             id_prefix: id_prefix.into(),
         }

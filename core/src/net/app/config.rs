@@ -4,7 +4,7 @@ use crate::auth::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::backend::Backend;
 use crate::net::config::ConnectionConfig;
-use crate::service::address::{Addresses, app_id_of_domain};
+use crate::service::address::Addresses;
 use crate::service::{InboundServices, LaneLimits, OutboxLimits, ServiceConfig};
 use crate::store::{MemoryStore, Store};
 
@@ -36,7 +36,7 @@ impl AppConfig {
     /// [`ErrorKind::Config`] if `app_id` cannot be part of an address.
     pub fn new(app_id: &str, connection: ConnectionConfig) -> Result<Self> {
         Ok(Self {
-            service: ServiceConfig::new(app_id, &connection.domain)?,
+            service: ServiceConfig::at(connection.addresses(Some(app_id))?),
             connection,
             store: Box::new(MemoryStore::new()),
             lanes: LaneLimits::default(),
@@ -67,7 +67,7 @@ impl AppConfig {
     }
 
     /// The usual settings for a backend. Without `app_id` the app is called as the domain's first
-    /// label.
+    /// label, or as the account.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] as in [`AppConfig::new`] and
@@ -79,8 +79,8 @@ impl AppConfig {
         inbound: InboundServices,
     ) -> Result<Self> {
         let connection = ConnectionConfig::for_backend(backend, secret)?;
-        let domain = connection.domain.clone();
-        let mut config = Self::new(app_id.unwrap_or(app_id_of_domain(&domain)), connection)?;
+        let addresses = connection.addresses(app_id)?;
+        let mut config = Self::new(addresses.app_id(), connection)?;
         config.service.inbound = inbound;
         Ok(config)
     }

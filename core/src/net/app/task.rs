@@ -18,6 +18,8 @@ use crate::net::stats::add;
 use crate::service::Delivery;
 use crate::stanza::Condition;
 use crate::stream::Batch;
+#[cfg(feature = "client")]
+use crate::{service::roster::Subscription, stream::RosterItem};
 
 /// How many events are taken at once.
 const EVENTS: usize = 64;
@@ -110,12 +112,14 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let mut sends = Vec::new();
     let mut arrived = Vec::new();
     let mut pushed = 0;
+    let mut stanzas = 0;
     for event in events {
         if let Some(outbox) = &inner.outbox {
             outbox.handle_event(&event);
         }
         match event {
             Event::Stanza(stanza) => {
+                stanzas += 1;
                 let inbound = inner.service.handle_stanza(utc, stanza);
                 sends.extend(inbound.sends);
                 match inbound.delivery {
@@ -132,7 +136,12 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
                     pushed = 0;
                 }
             }
+            Event::Ready if inner.service.addresses().is_account() => {}
             Event::Ready => inner.service.handle_ready(inner.now()),
+            #[cfg(feature = "client")]
+            Event::Bound { resumed, .. } => inner.service.handle_session(inner.now(), resumed),
+            #[cfg(feature = "client")]
+            Event::Roster { items, complete } => roster(inner, &items, complete),
             Event::Disconnected { .. } => inner.service.handle_disconnected(),
             Event::Acked(_) | Event::Cut { .. } | Event::Skipped(_) => {}
         }
@@ -142,11 +151,23 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     {
         refuse_unstored(inner, &error, &mut arrived, &mut sends);
     }
+    // What could not be stored is in memory still: a server that sends it again would not help.
+    let _ = inner.connection.confirm(stanzas);
     for delivery in arrived {
         deliver(inner, delivery, &mut sends).await;
     }
     inner.queue().wake_for_ready();
     write(inner, sends).await;
+}
+
+#[cfg(feature = "client")]
+fn roster(inner: &Inner, items: &[RosterItem], complete: bool) {
+    let contacts: Vec<_> = items
+        .iter()
+        .map(|item| (item.jid.bare_key(), Subscription::of_item(&item.subscription, item.ask)))
+        .collect();
+    let contacts = contacts.iter().map(|(contact, state)| (&**contact, *state));
+    inner.service.handle_roster(contacts, complete);
 }
 
 /// What a crash would lose is not taken: its sender is told, where one tells senders.

@@ -162,6 +162,7 @@ impl DevServer {
                 host: inner.address.ip().to_string(),
                 port: inner.address.port(),
             },
+            tls: None,
         })
     }
 

@@ -57,7 +57,8 @@ impl ClientStream {
 
     pub(super) fn ready(&mut self, resumed: bool) {
         self.state = State::Ready;
-        let barrier = self.counters.is_some().then_some(self.config.barrier);
+        let asked = self.counters.is_some() || self.config.barrier_by_ping;
+        let barrier = asked.then_some(self.config.barrier);
         self.prober = Prober::new(self.now, self.config.keepalive.clone(), barrier);
         self.pending.push_back(ClientEvent::Ready { jid: self.jid.clone(), resumed });
         if resumed {
@@ -105,7 +106,9 @@ impl ClientStream {
             return true;
         }
         if self.is_answer(stanza, "ping") {
-            self.prober.answered(self.asked);
+            // With stream management no ping is sent.
+            let read = self.prober.answered(self.asked);
+            self.pending.extend(read.map(ClientEvent::Acked));
             return true;
         }
         let push = (stanza.type_() == Some("set")).then(|| roster_query(stanza)).flatten();
