@@ -330,7 +330,9 @@ extern "C" {
 #endif // __cplusplus
 
 // Starts to connect as the app that `backend` names, in the form of `APPXMPP_BACKEND`:
-// `component://DOMAIN:SECRET@HOST[:PORT]` or `component+unix://DOMAIN:SECRET@/path/to.sock`, where
+// `component://DOMAIN:SECRET@HOST[:PORT]`, `component+unix://DOMAIN:SECRET@/path/to.sock`,
+// `component+tls://DOMAIN:SECRET@HOST[:PORT]` or, for an ordinary account,
+// `client://LOCALPART:PASSWORD@DOMAIN[:PORT]`, where
 // `:SECRET` may be left out (see `appxmpp_options_set_secret`). NULL means the environment's
 // `APPXMPP_BACKEND`. `options` may be NULL. `out` receives a new handle, before the stream is up:
 // `appxmpp_connection_wait_ready` waits for that. The first connection of a process starts the

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use engine::ErrorKind;
 use engine::net::{App, Claimed, block_on, runtime};
 use engine::stanza::{Form, present};
 use engine::xml::{Element, Scope};
-use engine::{ErrorKind, ns};
 
 use crate::bell::Bell;
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
@@ -124,8 +124,11 @@ impl Live {
     /// The element of `stanza` for this connection's stream, with the app's own address as `from`
     /// if it has none.
     fn outgoing(&self, stanza: &appxmpp_stanza) -> Result<Element, Failure> {
-        let mut element = stanza.in_namespace(ns::COMPONENT)?;
-        if element.attr("from").is_none() {
+        let connection = self.app.connection()?;
+        let mut element = stanza.in_namespace(connection.namespace()?)?;
+        // An account's server knows who sends.
+        let account = self.app.service()?.addresses().is_account();
+        if element.attr("from").is_none() && !account {
             element.set_attr("from", self.address.as_str());
         }
         Ok(element)
@@ -137,7 +140,9 @@ fn timeout(ms: u64) -> Option<Duration> {
 }
 
 /// Starts to connect as the app that `backend` names, in the form of `APPXMPP_BACKEND`:
-/// `component://DOMAIN:SECRET@HOST[:PORT]` or `component+unix://DOMAIN:SECRET@/path/to.sock`, where
+/// `component://DOMAIN:SECRET@HOST[:PORT]`, `component+unix://DOMAIN:SECRET@/path/to.sock`,
+/// `component+tls://DOMAIN:SECRET@HOST[:PORT]` or, for an ordinary account,
+/// `client://LOCALPART:PASSWORD@DOMAIN[:PORT]`, where
 /// `:SECRET` may be left out (see `appxmpp_options_set_secret`). NULL means the environment's
 /// `APPXMPP_BACKEND`. `options` may be NULL. `out` receives a new handle, before the stream is up:
 /// `appxmpp_connection_wait_ready` waits for that. The first connection of a process starts the
@@ -242,9 +247,10 @@ pub unsafe extern "C" fn appxmpp_connection_send_stanza(
         let (live, stanza) = unsafe {
             (ffi::borrow(connection, "connection")?.live()?, ffi::borrow(stanza, "stanza")?)
         };
+        let connection = live.app.connection()?;
         let mut xml = String::new();
-        live.outgoing(stanza)?.write_to(&mut xml, &Scope::stream(ns::COMPONENT));
-        live.app.connection()?.send_blocking(&xml, live.send_timeout)?;
+        live.outgoing(stanza)?.write_to(&mut xml, &Scope::stream(connection.namespace()?));
+        connection.send_blocking(&xml, live.send_timeout)?;
         Ok(())
     })
 }

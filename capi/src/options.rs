@@ -47,7 +47,7 @@ impl appxmpp_options {
             Some(text) => Backend::parse(text)?,
             None => Backend::parse(&environment("APPXMPP_BACKEND")?.ok_or_else(no_backend)?)?,
         };
-        let own = matches!(&backend, Backend::Component { secret: Some(_), .. });
+        let own = backend.secret().is_some();
         let secret = match &self.secret {
             _ if own => None,
             Some(secret) => Some(secret.clone()),
@@ -69,7 +69,7 @@ fn config(text: String) -> Failure {
 
 fn no_backend() -> Failure {
     config(
-        "no backend was given and APPXMPP_BACKEND is not set; set it to component://DOMAIN:SECRET@HOST"
+        "no backend was given and APPXMPP_BACKEND is not set; set it to component://DOMAIN:SECRET@HOST or client://LOCALPART:PASSWORD@DOMAIN"
             .to_owned(),
     )
 }

@@ -108,9 +108,7 @@ impl App {
                 };
                 let secret = secret.map(Secret::new);
                 let connection = ConnectionConfig::for_backend(&backend, secret)?;
-                let app_id = app_id
-                    .unwrap_or_else(|| service::address::app_id_of_domain(&connection.domain));
-                let mut service = ServiceConfig::new(app_id, &connection.domain)?;
+                let mut service = ServiceConfig::at(connection.addresses(app_id)?);
                 service.inbound = inbound;
                 Ok(Settings { connection, service, state })
             };

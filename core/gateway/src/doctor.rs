@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use appxmpp::net::{Backend, Connection, ConnectionConfig, Endpoint};
-use appxmpp::{Error, ErrorKind, Result};
+use appxmpp::xml::Element;
+use appxmpp::{Error, ErrorKind, Result, ns};
 
 use crate::config::{App, Config};
 use crate::deliver::trust::Trust;
@@ -47,13 +48,17 @@ fn examine(app: &App) -> Vec<Finding> {
         return iter::once(Ok(text.to_owned())).chain(webhooks(app)).collect();
     }
     let backend = match Backend::parse(&app.backend) {
-        Ok(Backend::Component { endpoint, .. }) => endpoint,
+        Ok(Backend::Component { endpoint, .. } | Backend::Client { srv: false, endpoint, .. }) => {
+            Some(endpoint)
+        }
+        // Where it is, the DNS says.
+        Ok(Backend::Client { .. }) => None,
         Ok(_) => return vec![Err("the backend is no XMPP server".to_owned())],
         Err(error) => return vec![Err(error.to_string())],
     };
-    let reachable = reach(&backend);
-    let reached = reachable.is_ok();
-    findings.push(reachable);
+    let reachable = backend.as_ref().map(reach);
+    let reached = reachable.as_ref().is_none_or(Result::is_ok);
+    findings.extend(reachable);
     if reached {
         findings.extend(log_in(app));
     }
@@ -109,17 +114,32 @@ fn log_in(app: &App) -> Vec<Finding> {
     let domain = &app.domain;
     let findings = match connection.wait_ready(PATIENCE) {
         Ok(true) => vec![
-            Ok(format!("the server accepts the component {domain}")),
-            echo(&connection, domain),
+            Ok(format!("the server accepts {domain}")),
+            match domain.split_once('@') {
+                Some((_, server)) => ping(&connection, server),
+                None => echo(&connection, domain),
+            },
         ],
         Ok(false) => vec![Err(format!(
-            "the server did not accept the component {domain} in {PATIENCE:?}; its log says why. Is \
+            "the server did not accept {domain} in {PATIENCE:?}; its log says why. Is \
              a gateway connected already? The server lets only one in"
         ))],
         Err(error) => vec![Err(error.to_string())],
     };
     connection.close_blocking(Duration::from_secs(2));
     findings
+}
+
+/// Asks an account's server for an answer.
+fn ping(connection: &Connection, server: &str) -> Finding {
+    let iq = Element::new("iq", ns::CLIENT)
+        .with_attr("type", "get")
+        .with_attr("to", server)
+        .with_child(Element::new("ping", ns::PING));
+    match connection.request_blocking(iq, PATIENCE) {
+        Ok(_) => Ok(format!("{server} answers")),
+        Err(error) => Err(format!("{server} does not answer: {error}")),
+    }
 }
 
 fn echo(connection: &Connection, domain: &str) -> Finding {

@@ -43,7 +43,7 @@ impl Gateway {
         let is = |name: &String| name.eq_ignore_ascii_case(host);
         let named = self.apps.iter().find(|app| {
             let config = app.config();
-            is(&config.domain) || config.hosts.iter().any(is)
+            host_of(&config.domain).eq_ignore_ascii_case(host) || config.hosts.iter().any(is)
         });
         match (named, self.apps.as_slice()) {
             (Some(app), _) => Ok(app),
@@ -141,4 +141,9 @@ fn store(store: &config::Store) -> Result<Box<dyn Store>> {
         config::Store::Sqlite(path) => Ok(Box::new(SqliteStore::open(path)?)),
         config::Store::Postgres(url) => Ok(Box::new(PostgresStore::open(url.expose())?)),
     }
+}
+
+/// What a request for an app has in its Host header: the app's domain, or its account's.
+pub(crate) fn host_of(own: &str) -> &str {
+    own.split_once('@').map_or(own, |(_, domain)| domain)
 }

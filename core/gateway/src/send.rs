@@ -92,7 +92,7 @@ fn post(listen: &Listen, app: &App, path: &str, call: &Value) -> Result<(u16, Va
     let request = format!(
         "POST {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Basic {credentials}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        app.domain,
+        crate::gateway::host_of(&app.domain),
         body.len()
     );
     match listen {

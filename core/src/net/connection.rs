@@ -18,7 +18,7 @@ use crate::stanza::Stanza;
 use crate::stream::{Batch, check_sender};
 use crate::xml::{Element, XmlError};
 #[cfg(feature = "client")]
-use crate::{jid::Jid, stream::RosterItem};
+use crate::{jid::Jid, service::roster::Subscription};
 
 /// How long a connection whose last handle was dropped may take to say goodbye.
 const DROPPED_CLOSE: Duration = Duration::from_secs(5);
@@ -41,8 +41,8 @@ pub enum Event {
     /// The roster that an account's server keeps: all of it after a log-in, then what changes.
     #[cfg(feature = "client")]
     Roster {
-        /// The contacts.
-        items: Vec<RosterItem>,
+        /// The contacts' bare addresses, prepared, and the subscriptions with each.
+        contacts: Vec<(String, Subscription)>,
         /// Whether these are all.
         complete: bool,
     },

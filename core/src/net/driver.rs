@@ -30,7 +30,8 @@ use crate::stream::{Closed, ComponentStream};
 #[cfg(feature = "client")]
 use crate::{
     auth::scram::SaltedKey,
-    stream::{ClientStream, Resumption},
+    service::roster::Subscription,
+    stream::{ClientStream, Resumption, RosterItem},
 };
 #[cfg(feature = "client")]
 use tokio::task::JoinHandle;
@@ -505,7 +506,14 @@ impl<'a> Serving<'a> {
                 self.bound(state, resumed);
                 Some(Event::Bound { jid, resumed })
             }
-            Happened::Roster { items, complete } => Some(Event::Roster { items, complete }),
+            Happened::Roster { items, complete } => {
+                let contact = |item: RosterItem| {
+                    let state = Subscription::of_item(&item.subscription, item.ask);
+                    (item.jid.bare_key(), state)
+                };
+                let contacts = items.into_iter().map(contact).collect();
+                Some(Event::Roster { contacts, complete })
+            }
             Happened::Unacked(stanzas) => {
                 if self.shared.config.barrier.is_none() && !stanzas.is_empty() {
                     let stanzas = stanzas.len();

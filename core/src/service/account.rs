@@ -21,17 +21,13 @@ impl Service {
 
     /// What the account's server says of its roster: all of it if it is `complete`, otherwise what has
     /// changed. Contacts are bare and prepared.
-    pub fn handle_roster<'c>(
-        &self,
-        contacts: impl IntoIterator<Item = (&'c str, Subscription)>,
-        complete: bool,
-    ) {
+    pub fn handle_roster(&self, contacts: &[(String, Subscription)], complete: bool) {
         let own = self.addresses.default_sender().bare();
         let mut named = HashSet::new();
         let mut book = self.book();
         for (contact, subscription) in contacts {
-            book.set_subscription(own, contact, subscription);
-            named.insert(contact);
+            book.set_subscription(own, contact, *subscription);
+            named.insert(contact.as_str());
         }
         if !complete {
             return;

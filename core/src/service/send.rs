@@ -283,7 +283,7 @@ impl Service {
         let kept = changed && book.subscription(own, contact) != Subscription::None;
         let told = book.get(own, contact).and_then(|entry| entry.told.cloned()).map(Box::new);
         drop(book);
-        if kept {
+        if kept && !self.addresses.is_account() {
             let key = ContactKey { own: own.into(), contact: contact.into() };
             // A fault is logged and counted; the contact is told all the same.
             let _ = self.keep(vec![Change::Told(key, told)], Durability::Soon);

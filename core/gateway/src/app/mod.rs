@@ -17,7 +17,7 @@ use appxmpp::service::{
 use appxmpp::stanza::{Stanza, StanzaKind};
 use appxmpp::store::{Change, DeadLetter, Store};
 use appxmpp::stream::Batch;
-use appxmpp::{Jid, Result, ns};
+use appxmpp::{Jid, Result};
 use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -193,11 +193,12 @@ impl App {
         // Every waiting request has a place of its own in `waiters`.
         wire.requests = 64;
         wire.barrier = outbox.map(|_| LiveOutbox::BARRIER);
+        wire.confirm = keeps;
         if let Some(keepalive) = &mut wire.keepalive {
             keepalive.idle = config.keepalive;
             keepalive.answer = config.keepalive_timeout;
         }
-        let service = Arc::new(Service::new(service_config(&config)?, store)?);
+        let service = Arc::new(Service::new(service_config(&config, &wire)?, store)?);
         let left = if keeps { service.restore_deliveries()? } else { Vec::new() };
         let connection = Connection::open_on(&tokio::runtime::Handle::current(), wire);
         let outbox =
@@ -335,8 +336,9 @@ impl App {
     async fn write(&self, sending: &mut Sending) -> usize {
         let mut batch = Batch::new();
         let limits = appxmpp::xml::Limits::default();
+        let namespace = self.service.addresses().namespace();
         for stanza in &sending.stanzas {
-            if batch.push(&stanza.to_bytes(), ns::COMPONENT, &limits).is_err() {
+            if batch.push(&stanza.to_bytes(), namespace, &limits).is_err() {
                 break;
             }
         }
@@ -399,7 +401,9 @@ impl App {
                 _ => return,
             };
             let mut arrived = Arrived::default();
+            let mut stanzas = 0;
             for event in events {
+                stanzas += usize::from(matches!(event, Event::Stanza(_)));
                 if let Some(outbox) = &self.outbox {
                     outbox.handle_event(&event);
                 }
@@ -409,6 +413,8 @@ impl App {
             if self.keeps && !deliveries.is_empty() {
                 self.keep(&mut deliveries, &mut answers).await;
             }
+            // An account's server may forget what is stored.
+            let _ = self.connection.confirm(stanzas);
             // Only now: who gets an answer may take what was sent before for received.
             self.say(&answers);
             deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
@@ -496,8 +502,12 @@ impl App {
             Event::Ready => {
                 tracing::info!(app, "the stream is up");
                 self.metrics.stream(app, true);
-                self.service.handle_ready(now);
+                if !self.service.addresses().is_account() {
+                    self.service.handle_ready(now);
+                }
             }
+            Event::Bound { resumed, .. } => self.service.handle_session(now, resumed),
+            Event::Roster { contacts, complete } => self.service.handle_roster(&contacts, complete),
             Event::Stanza(stanza) => self.stanza(stanza, arrived),
             Event::Skipped(error) => tracing::warn!(app, "a stanza was left out: {error}"),
             Event::Disconnected { reason, retry_in } => {
@@ -605,8 +615,8 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-fn service_config(app: &config::App) -> Result<ServiceConfig> {
-    let mut service = ServiceConfig::new(&app.id, &app.domain)?;
+fn service_config(app: &config::App, wire: &ConnectionConfig) -> Result<ServiceConfig> {
+    let mut service = ServiceConfig::at(wire.addresses(Some(&app.id))?);
     service.inbound = match app.url {
         Some(_) => InboundServices::from_names(&app.inbound_services)?,
         None => InboundServices::NONE,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use appxmpp::net::Backend;
 use appxmpp::service::OutboxLimits;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
@@ -176,12 +177,14 @@ struct Inline {
     secret: Option<Secret>,
 }
 
-/// Takes `component://DOMAIN[:SECRET]@HOST` apart; the URL comes back without its secret.
+/// Takes `component://DOMAIN[:SECRET]@HOST` apart, or `client://LOCALPART[:PASSWORD]@DOMAIN`; the URL
+/// comes back without its secret. An account's bare address stands for the domain.
 fn split_backend(url: &str) -> Result<(String, Inline)> {
     let wrong = |why: &str| {
         // The URL may hold a secret: it is not repeated.
         config(format!(
-            "backend {why}; write component://DOMAIN@HOST[:PORT] or component+unix://DOMAIN@/PATH"
+            "backend {why}; write component://DOMAIN@HOST[:PORT], component+tls://DOMAIN@HOST[:PORT], \
+             component+unix://DOMAIN@/PATH or client://LOCALPART@DOMAIN[:PORT]"
         ))
     };
     if let Some(domain) = url.strip_prefix(DEVELOPMENT) {
@@ -189,21 +192,19 @@ fn split_backend(url: &str) -> Result<(String, Inline)> {
         return Ok((own_domain(domain, &wrong)?, Inline { url, secret: None }));
     }
     let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
-    if !matches!(scheme, "component" | "component+unix") {
-        return Err(wrong(&format!("has the scheme {scheme:?}, which a gateway cannot use")));
-    }
-    let (user, host) = rest.rsplit_once('@').ok_or_else(|| wrong("names no domain"))?;
-    let (domain, secret) = match user.split_once(':') {
-        Some((domain, secret)) => (domain, Some(secret)),
-        None => (user, None),
+    let backend = match scheme {
+        "component" | "component+unix" | "component+tls" | "client" => Backend::parse(url)?,
+        _ => return Err(wrong(&format!("has the scheme {scheme:?}, which a gateway cannot use"))),
     };
-    let domain = own_domain(domain, &wrong)?;
-    let decoded = secret.map(|secret| {
-        let text = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
-        Secret::new(text)
-    });
-    let url = format!("{scheme}://{domain}@{host}");
-    Ok((domain, Inline { url, secret: decoded }))
+    let own = match &backend {
+        Backend::Component { domain, .. } => domain.clone(),
+        Backend::Client { account, .. } => account.as_str().to_owned(),
+        _ => return Err(wrong("is no XMPP server")),
+    };
+    let secret = backend.secret().map(|secret| Secret::new(secret.expose()));
+    let (user, host) = rest.rsplit_once('@').ok_or_else(|| wrong("names no domain"))?;
+    let user = user.split_once(':').map_or(user, |(user, _)| user);
+    Ok((own, Inline { url: format!("{scheme}://{user}@{host}"), secret }))
 }
 
 fn own_domain(domain: &str, wrong: &dyn Fn(&str) -> appxmpp::Error) -> Result<String> {
@@ -214,8 +215,12 @@ fn own_domain(domain: &str, wrong: &dyn Fn(&str) -> appxmpp::Error) -> Result<St
     Ok(jid.domainpart().to_owned())
 }
 
-fn first_label(domain: &str) -> &str {
-    domain.split('.').next().unwrap_or(domain)
+/// What an app is called unless it says so: as its account, or as its domain's first label.
+fn first_label(own: &str) -> &str {
+    match own.split_once('@') {
+        Some((name, _)) => name,
+        None => own.split('.').next().unwrap_or(own),
+    }
 }
 
 /// A secret from its key, its file, or systemd's credentials directory.

@@ -62,12 +62,14 @@ impl Keyring {
         let text = std::str::from_utf8(&decoded).map_err(|_| RestError::MALFORMED_CREDENTIALS)?;
         let (user, password) = text.split_once(':').ok_or(RestError::MALFORMED_CREDENTIALS)?;
         let user = Jid::parse(user).map_err(|_| RestError::STRINGPREP)?;
-        if user.localpart().is_some() || user.resourcepart().is_some() {
+        // A component is called by its domain; mod_rest takes no other name.
+        let component = !self.domain.contains('@');
+        if component && user.localpart().is_some() || user.resourcepart().is_some() {
             return Err(RestError::STRINGPREP);
         }
         let Some(secret) = &self.secret else { return Err(RestError::MALFORMED_CREDENTIALS) };
         let right = secret.expose().as_bytes().ct_eq(password.as_bytes());
-        let own = user.domainpart() == self.domain;
+        let own = user.as_str() == self.domain;
         if own && bool::from(right) { Ok(()) } else { Err(RestError::MALFORMED_CREDENTIALS) }
     }
 }
@@ -100,6 +102,14 @@ mod tests {
         assert_eq!(keyring(&[]).check(Some(&header)), Ok(()));
         assert_eq!(keyring(&[]).check(Some(&header.replace("Basic", "basic"))), Ok(()));
         assert_eq!(keyring(&[]).check(Some(&basic("Rest.LocalHost:s3cret"))), Ok(()));
+    }
+
+    #[test]
+    fn an_account_is_called_by_its_address() {
+        let ring = Keyring::new("bot@localhost", Some(Secret::new("s3cret")), Vec::new());
+        assert_eq!(ring.check(Some(&basic("Bot@localhost:s3cret"))), Ok(()));
+        assert!(ring.check(Some(&basic("localhost:s3cret"))).is_err());
+        assert!(ring.check(Some(&basic("alice@localhost:s3cret"))).is_err());
     }
 
     #[test]

@@ -145,9 +145,16 @@ pub fn route(draft: &Draft<'_>, own: &Jid, lenient: bool) -> Result<Route, RestE
         None => own.clone(),
         Some(from) => Jid::parse(from).map_err(|_| RestError::SOURCE)?,
     };
-    if from.domainpart() != own.domainpart() {
+    let foreign = match own.localpart() {
+        // An account, which sends as itself only.
+        Some(_) => from.bare() != own.bare(),
+        None => from.domainpart() != own.domainpart(),
+    };
+    if foreign {
         return Err(RestError::FOREIGN_FROM);
     }
+    // With which resource an account sends, its server knows.
+    let from = if own.localpart().is_some() { own.clone() } else { from };
     Ok(Route { to, from })
 }
 
@@ -237,6 +244,20 @@ mod tests {
             assert_eq!(check_iq(&draft).unwrap_err(), RestError::IQ_CHILDREN, "{unknown}");
         }
         assert_eq!(get("disco/localhost", Some("foo"), false).unwrap_err(), RestError::UNPARSABLE);
+    }
+
+    #[test]
+    fn an_account_sends_as_itself() {
+        let draft = |xml: &'static str| Draft::from_xml(xml.as_bytes()).unwrap();
+        let own = Jid::parse("bot@localhost").unwrap();
+        for from in
+            ["<message/>", "<message from='Bot@localhost/x'/>", "<message from='bot@localhost'/>"]
+        {
+            assert_eq!(route(&draft(from), &own, false).unwrap().from, own, "{from}");
+        }
+        for from in ["<message from='localhost'/>", "<message from='alice@localhost'/>"] {
+            assert_eq!(route(&draft(from), &own, false).unwrap_err(), RestError::FOREIGN_FROM);
+        }
     }
 
     #[test]

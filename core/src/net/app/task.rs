@@ -18,8 +18,6 @@ use crate::net::stats::add;
 use crate::service::Delivery;
 use crate::stanza::Condition;
 use crate::stream::Batch;
-#[cfg(feature = "client")]
-use crate::{service::roster::Subscription, stream::RosterItem};
 
 /// How many events are taken at once.
 const EVENTS: usize = 64;
@@ -141,7 +139,9 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
             #[cfg(feature = "client")]
             Event::Bound { resumed, .. } => inner.service.handle_session(inner.now(), resumed),
             #[cfg(feature = "client")]
-            Event::Roster { items, complete } => roster(inner, &items, complete),
+            Event::Roster { contacts, complete } => {
+                inner.service.handle_roster(&contacts, complete);
+            }
             Event::Disconnected { .. } => inner.service.handle_disconnected(),
             Event::Acked(_) | Event::Cut { .. } | Event::Skipped(_) => {}
         }
@@ -158,16 +158,6 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     }
     inner.queue().wake_for_ready();
     write(inner, sends).await;
-}
-
-#[cfg(feature = "client")]
-fn roster(inner: &Inner, items: &[RosterItem], complete: bool) {
-    let contacts: Vec<_> = items
-        .iter()
-        .map(|item| (item.jid.bare_key(), Subscription::of_item(&item.subscription, item.ask)))
-        .collect();
-    let contacts = contacts.iter().map(|(contact, state)| (&**contact, *state));
-    inner.service.handle_roster(contacts, complete);
 }
 
 /// What a crash would lose is not taken: its sender is told, where one tells senders.
