@@ -22,7 +22,11 @@ type Any<T> = Result<T, Box<dyn Error>>;
 type Load<'a> = &'a dyn Fn(&App) -> Any<()>;
 
 const DOMAIN: &str = "bot.example.com";
-const MESSAGES: usize = 100_000;
+
+/// How many messages are sent: 100,000, or what the environment variable `MESSAGES` says.
+fn count() -> usize {
+    std::env::var("MESSAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(100_000)
+}
 const S: Duration = Duration::from_secs(1);
 
 /// Takes connections one after the other, reads, and answers pings as a server does.
@@ -99,7 +103,7 @@ impl Drop for Server {
     }
 }
 
-/// User and system time of this process, in seconds.
+/// User and system time of this process, in seconds: the threads' that run, to the nanosecond.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default();
@@ -110,7 +114,7 @@ fn cpu() -> f64 {
 
 /// Sends from many tasks at once.
 fn tasks(app: &App, tasks: usize, recipients: usize) -> Any<()> {
-    let body = "x".repeat(100);
+    let (count, body) = (count(), "x".repeat(100));
     let jids: Vec<String> = (0..recipients).map(|i| format!("user{i}@example.com")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
     let next = std::sync::Arc::new(AtomicUsize::new(0));
@@ -126,7 +130,7 @@ fn tasks(app: &App, tasks: usize, recipients: usize) -> Any<()> {
                     type_: "chat",
                     raw_xml: false,
                 };
-                while next.fetch_add(recipients, Ordering::Relaxed) < MESSAGES {
+                while next.fetch_add(recipients, Ordering::Relaxed) < count {
                     let sent = app.send_message(&call).await;
                     assert!(sent.is_ok_and(|sent| sent.iter().all(|it| *it == Status::NoError)));
                 }
@@ -141,7 +145,7 @@ fn tasks(app: &App, tasks: usize, recipients: usize) -> Any<()> {
 
 /// Sends from many threads at once.
 fn threads(app: &App, threads: usize) {
-    let body = "x".repeat(100);
+    let (count, body) = (count(), "x".repeat(100));
     let next = AtomicUsize::new(0);
     let call = MessageCall {
         jids: &["user@example.com"],
@@ -153,7 +157,7 @@ fn threads(app: &App, threads: usize) {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while next.fetch_add(1, Ordering::Relaxed) < MESSAGES {
+                while next.fetch_add(1, Ordering::Relaxed) < count {
                     let sent = app.send_message_blocking(&call, 60 * S);
                     assert!(sent.is_ok_and(|sent| sent == [Status::NoError]));
                 }
@@ -164,6 +168,11 @@ fn threads(app: &App, threads: usize) {
 
 /// Seconds of CPU, and of the clock until the server has read everything.
 fn measure(app: App, run: Load<'_>) -> Any<(f64, f64)> {
+    // The log has grown to its size and the threads are there.
+    run(&app)?;
+    while app.stats()?.outbox.is_some_and(|outbox| outbox.waiting > 0) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let (cpu_before, started) = (cpu(), Instant::now());
     run(&app)?;
     app.close_blocking(60 * S);
@@ -177,21 +186,36 @@ fn main() -> Any<()> {
     let folder = std::env::temp_dir().join(format!("appxmpp-bench-outbox-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let server = Server::start()?;
-    let loads: [(&str, Load<'_>); 4] = [
-        ("100 recipients a call, one after the other", &|app| tasks(app, 1, 100)),
-        ("one recipient a call, 1000 tasks", &|app| tasks(app, 1000, 1)),
-        ("one recipient a call, 100 tasks", &|app| tasks(app, 100, 1)),
-        ("one recipient a call, 32 threads", &|app| {
+    let loads: [(&str, Load<'_>); 6] = [
+        ("1000 tasks, a recipient each", &|app| tasks(app, 1000, 1)),
+        ("64 tasks, 100 recipients each", &|app| tasks(app, 64, 100)),
+        ("16 tasks, 100 recipients each", &|app| tasks(app, 16, 100)),
+        ("100 tasks, a recipient each", &|app| tasks(app, 100, 1)),
+        ("a task, 100 recipients a call", &|app| tasks(app, 1, 100)),
+        ("32 threads, a recipient each", &|app| {
             threads(app, 32);
             Ok(())
         }),
     ];
-    println!("{MESSAGES} messages: CPU and time without the outbox, with it, and how they compare");
-    for (name, load) in loads {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let wanted = if wanted.starts_with('-') { String::new() } else { wanted };
+    let only = std::env::var("ONLY").ok();
+    let rounds = std::env::var("ROUNDS").ok().and_then(|it| it.parse().ok()).unwrap_or(3);
+    println!(
+        "{} messages: CPU and time without the outbox, with it, and how they compare",
+        count()
+    );
+    for (name, load) in loads.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let mut best = [(f64::INFINITY, f64::INFINITY); 2];
-        for turn in 0..3 {
+        for turn in 0..rounds {
             let path = folder.join(format!("{}-{turn}.db", name.len()));
             for (durable, best) in [false, true].into_iter().zip(&mut best) {
+                if only
+                    .as_deref()
+                    .is_some_and(|only| only != if durable { "with" } else { "without" })
+                {
+                    continue;
+                }
                 let store = durable.then_some(path.as_path());
                 let (cpu, wall) = measure(server.app(store, durable)?, load)?;
                 *best = (best.0.min(cpu), best.1.min(wall));

@@ -14,8 +14,9 @@ use tokio::sync::{Notify, oneshot};
 use super::connection::{Connection, Event};
 use super::inbound::register;
 use crate::error::{Error, ErrorKind, Result};
+use crate::service::outbox::Accepted;
 use crate::service::{Delivery, Outbox, OutboxLimits, OutboxStats, Outgoing, Service};
-use crate::store::{Change, Durability};
+use crate::store::{Change, Durability, OutboxRow};
 use crate::stream::{Barrier, Batch};
 
 /// What is written at once: what a call with many recipients sends can be much larger than the call.
@@ -43,6 +44,79 @@ struct State {
     closed: bool,
     /// Who waits for the outbox to be empty.
     wakers: Vec<Waker>,
+    /// What has come since the store was last given something.
+    gathering: Gathering,
+    /// The store has not answered yet.
+    storing: bool,
+    /// How many calls the store was last given at once.
+    together: usize,
+}
+
+/// Calls that the store gets at once: its work for each, and everybody's wake-ups, would cost more
+/// than the messages.
+#[derive(Default)]
+struct Gathering {
+    rows: Vec<OutboxRow>,
+    calls: usize,
+    group: Arc<Group>,
+}
+
+/// What became of calls that the store got at once.
+#[derive(Default)]
+struct Group(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    stored: Option<Result<(), Arc<Error>>>,
+    wakers: Vec<Waker>,
+}
+
+impl Group {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(&self, stored: Result<()>) {
+        let mut progress = self.lock();
+        progress.stored = Some(stored.map_err(Arc::new));
+        let wakers = std::mem::take(&mut progress.wakers);
+        drop(progress);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Waits until the messages of a call are stored. It may be dropped: what is stored will be sent all
+/// the same.
+pub struct Keeping {
+    group: Option<Arc<Group>>,
+    count: usize,
+    error: Option<Error>,
+}
+
+impl Future for Keeping {
+    type Output = Kept;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Kept> {
+        let this = &mut *self;
+        let Some(group) = &this.group else {
+            return Poll::Ready(Kept { stored: 0, error: this.error.take() });
+        };
+        let mut progress = group.lock();
+        match &progress.stored {
+            Some(Ok(())) => Poll::Ready(Kept { stored: this.count, error: this.error.take() }),
+            Some(Err(error)) => {
+                let error = Error::new(error.kind(), error.to_string());
+                Poll::Ready(Kept { stored: 0, error: Some(error) })
+            }
+            None => {
+                // A call is polled once before its end; a second waker would do no harm.
+                if !progress.wakers.last().is_some_and(|last| last.will_wake(context.waker())) {
+                    progress.wakers.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
 }
 
 /// What became of a call.
@@ -65,7 +139,15 @@ impl LiveOutbox {
         let mut outbox = Outbox::new(limits);
         let (rows, done) = service.take_outbox();
         outbox.restore(rows, done);
-        let state = State { outbox, cut: 0, closed: false, wakers: Vec::new() };
+        let state = State {
+            outbox,
+            cut: 0,
+            closed: false,
+            wakers: Vec::new(),
+            gathering: Gathering::default(),
+            storing: false,
+            together: 0,
+        };
         Arc::new(Self { connection, service, state: Mutex::new(state), wake: Notify::new() })
     }
 
@@ -82,77 +164,112 @@ impl LiveOutbox {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        let too_late = state.give_up_gathered();
         state.wake_if_drained();
         drop(state);
         self.wake.notify_one();
+        too_late.group.settle(Err(closed()));
     }
 
-    /// Stores what is to be sent, and with it, all or none, `changes`. The stanzas must be ones that the
-    /// stream takes: the service's, or checked by [`Connection::batch`]. The future may be dropped: what
-    /// is stored will be sent all the same.
-    pub fn keep(
-        self: &Arc<Self>,
-        stanzas: &[Outgoing],
-        changes: Vec<Change>,
-    ) -> impl Future<Output = Kept> + use<> {
-        let begun = self.begin(stanzas, changes);
-        async move {
-            let (count, refused, answer) = match begun {
-                Ok(begun) => begun,
-                Err(error) => return Kept { stored: 0, error: Some(error) },
-            };
-            match answer.await {
-                Ok(Ok(())) => Kept { stored: count, error: refused },
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "messages could not be stored and are not sent");
-                    Kept { stored: 0, error: Some(error) }
-                }
-                Err(_) => Kept { stored: 0, error: Some(closed()) },
-            }
-        }
-    }
-
-    fn begin(
-        self: &Arc<Self>,
-        stanzas: &[Outgoing],
-        mut changes: Vec<Change>,
-    ) -> Result<(usize, Option<Error>, oneshot::Receiver<Result<()>>)> {
+    /// Stores what is to be sent, together with what other calls bring meanwhile; and with it, all or
+    /// none, `changes`. The stanzas must be ones that the stream takes: the service's, or checked by
+    /// [`Connection::batch`].
+    pub fn keep(self: &Arc<Self>, stanzas: &[Outgoing], changes: Vec<Change>) -> Keeping {
         let now = utc();
         let mut state = self.lock();
         if state.closed {
-            return Err(closed());
+            return Keeping { group: None, count: 0, error: Some(closed()) };
         }
         let accepted = state.outbox.accept(now, stanzas);
-        let row = state.outbox.row(now, &accepted, stanzas);
-        drop(state);
         let count = accepted.len();
-        let refused = (count < stanzas.len()).then(|| full(stanzas.len() - count));
-        if let Some(error) = refused.as_ref() {
+        let error = (count < stanzas.len()).then(|| full(stanzas.len() - count));
+        if let Some(error) = &error {
             tracing::warn!("{error}");
         }
         if count == 0 {
-            return Err(refused.unwrap_or_else(closed));
+            return Keeping { group: None, count, error: error.or_else(|| Some(closed())) };
         }
-        let (told, answer) = oneshot::channel();
+        let group = if changes.is_empty() {
+            let State { outbox, gathering, .. } = &mut *state;
+            let group = Arc::clone(&gathering.group);
+            let joined = gathering.rows.last_mut();
+            if !joined.is_some_and(|row| outbox.join(row, now, &accepted, stanzas)) {
+                gathering.rows.push(outbox.row(now, &accepted, stanzas));
+            }
+            gathering.calls += 1;
+            self.gather(state);
+            group
+        } else {
+            let rows = vec![state.outbox.row(now, &accepted, stanzas)];
+            drop(state);
+            let alone = Gathering { rows, ..Gathering::default() };
+            let group = Arc::clone(&alone.group);
+            self.store(alone, changes, false);
+            group
+        };
+        Keeping { group: Some(group), count, error }
+    }
+
+    fn gather(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.storing {
+            // The task goes on when the store has answered.
+            return;
+        }
+        // Others who waited for the last flush are about to send again: the task comes after them.
+        if state.together > 1 {
+            if state.gathering.calls == 1 {
+                self.wake.notify_one();
+            }
+            return;
+        }
+        let next = state.begin_to_store();
+        drop(state);
+        self.store(next, Vec::new(), true);
+    }
+
+    /// Gives the store what has gathered, unless it still has something to do.
+    fn go_on_storing(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.storing || state.gathering.rows.is_empty() {
+            return;
+        }
+        let next = state.begin_to_store();
+        drop(state);
+        self.store(next, Vec::new(), true);
+    }
+
+    fn store(self: &Arc<Self>, next: Gathering, mut changes: Vec<Change>, gathered: bool) {
+        let Gathering { rows, group, .. } = next;
+        let calls = Accepted::calls(&rows);
         let this = Arc::clone(self);
         let done = move |stored: Result<()>| {
-            let mut state = this.lock();
-            match &stored {
-                Ok(()) => state.outbox.stored(&accepted),
-                Err(_) => state.outbox.not_stored(&accepted),
+            if let Err(error) = &stored {
+                tracing::error!(%error, "messages could not be stored and are not sent");
             }
+            let mut state = this.lock();
+            state.storing &= !gathered;
+            for accepted in &calls {
+                match &stored {
+                    Ok(()) => state.outbox.stored(accepted),
+                    Err(_) => state.outbox.not_stored(accepted),
+                }
+            }
+            let too_late = state.give_up_gathered();
+            state.wake_if_drained();
             drop(state);
             this.wake.notify_one();
-            let _ = told.send(stored);
+            group.settle(stored);
+            too_late.group.settle(Err(closed()));
         };
-        changes.push(Change::OutboxPut(Arc::clone(self.service.queue()), row));
+        let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
+        changes.extend(rows.into_iter().map(put));
         self.service.submit(changes, Box::new(done));
-        Ok((count, refused, answer))
     }
 
     /// Writes what is stored, as soon as it can be written, until [`LiveOutbox::close`].
     pub async fn run(self: Arc<Self>) {
         while !self.lock().closed {
+            self.go_on_storing();
             self.expire();
             self.write();
             let _ = tokio::time::timeout(EXPIRY_CHECK, self.wake.notified()).await;
@@ -275,6 +392,24 @@ pub(super) fn utc() -> Duration {
 }
 
 impl State {
+    fn begin_to_store(&mut self) -> Gathering {
+        self.storing = true;
+        self.together = self.gathering.calls;
+        std::mem::take(&mut self.gathering)
+    }
+
+    /// What nobody will give to the store any more.
+    fn give_up_gathered(&mut self) -> Gathering {
+        if !self.closed || self.storing {
+            return Gathering::default();
+        }
+        let gathered = std::mem::take(&mut self.gathering);
+        for accepted in Accepted::calls(&gathered.rows) {
+            self.outbox.not_stored(&accepted);
+        }
+        gathered
+    }
+
     fn wake_if_drained(&mut self) {
         if self.closed || self.outbox.is_empty() {
             self.wakers.drain(..).for_each(Waker::wake);

@@ -94,6 +94,10 @@ struct Entry {
 /// written alone: the next such end is then its doing.
 const SUSPICIOUS: u8 = 3;
 
+/// How many messages a row gets before another one is begun.
+#[cfg(feature = "net")]
+const ROW: usize = 1024;
+
 /// Messages of one call that wait to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
@@ -102,6 +106,21 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// The messages of these rows, those that follow each other together.
+    #[cfg(feature = "net")]
+    pub(crate) fn calls(rows: &[OutboxRow]) -> Vec<Self> {
+        let mut calls: Vec<Self> = Vec::new();
+        for row in rows {
+            match calls.last_mut() {
+                Some(last) if last.first + last.count as u64 == row.first => {
+                    last.count += row.heads.len();
+                }
+                _ => calls.push(Self { first: row.first, count: row.heads.len() }),
+            }
+        }
+        calls
+    }
+
     /// How many messages of the call, from the first on, there was room for.
     pub fn len(&self) -> usize {
         self.count
@@ -205,6 +224,29 @@ impl Outbox {
         }
     }
 
+    /// Puts `accepted` into the row of what was accepted before it, if they follow each other and share
+    /// nothing within their calls. Says whether it did.
+    #[cfg(feature = "net")]
+    pub(crate) fn join(
+        &self,
+        row: &mut OutboxRow,
+        utc: Duration,
+        accepted: &Accepted,
+        stanzas: &[Outgoing],
+    ) -> bool {
+        let whole = |stanza: &Outgoing| stanza.tail.is_empty();
+        let stanzas = &stanzas[..accepted.count.min(stanzas.len())];
+        let joins = row.last() + 1 == accepted.first
+            && row.heads.len() < ROW
+            && row.tail.is_empty()
+            && stanzas.iter().all(whole);
+        if joins {
+            row.expires = row.expires.max(utc + self.limits.expiry);
+            row.heads.extend(stanzas.iter().map(|stanza| stanza.head.clone()));
+        }
+        joins
+    }
+
     /// The store has kept them: they may be written, as soon as everything before them may.
     pub fn stored(&mut self, accepted: &Accepted) {
         let start = self.index_of(accepted.first);
@@ -216,7 +258,8 @@ impl Outbox {
     /// The store has not kept them: whoever sent them is told, and they are forgotten.
     pub fn not_stored(&mut self, accepted: &Accepted) {
         let start = self.index_of(accepted.first);
-        for entry in self.entries.drain(start..start + accepted.count) {
+        let end = self.index_of(accepted.first + accepted.count as u64);
+        for entry in self.entries.drain(start..end) {
             self.bytes -= entry.charge;
         }
         self.stats.not_stored += accepted.count as u64;

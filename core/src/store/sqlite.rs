@@ -1,9 +1,12 @@
 //! A store in one SQLite file: WAL, one writer thread, group commit.
 
+mod log;
 mod queue;
+mod writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,6 +17,8 @@ use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row,
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
+use log::Log;
+use writer::{Call, Fault, Unreported, Writer};
 
 /// Marks a file as ours ("axmp"), so that no other program's database is written into.
 const APPLICATION_ID: i32 = 0x6178_6d70;
@@ -21,8 +26,6 @@ const APPLICATION_ID: i32 = 0x6178_6d70;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many calls may wait for the writer; more of them wait in [`Store::apply`].
 const QUEUE: usize = 1024;
-/// How many calls one transaction may take in.
-const GROUP: usize = 1024;
 
 /// Each takes the schema one version further. What has been released is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -50,17 +53,6 @@ pub struct SqliteStore {
     unreported: Unreported,
 }
 
-/// The first fault of a [`Durability::Soon`] change, until somebody is told.
-type Unreported = Arc<Mutex<Option<Error>>>;
-
-struct Call {
-    changes: Vec<Change>,
-    done: Option<Done>,
-}
-
-/// A fault of a whole transaction, for each of its callers.
-type Fault = Arc<rusqlite::Error>;
-
 impl SqliteStore {
     /// Opens the store in the file `path`, or makes it, readable for its owner alone. The schema
     /// of an older version is brought up to date.
@@ -78,7 +70,8 @@ impl SqliteStore {
 
         let (calls, queue) = sync_channel(QUEUE);
         let unreported = Unreported::default();
-        let writer = Writer { path: path.clone(), connection, unreported: Arc::clone(&unreported) };
+        let mut writer = Writer::new(path.clone(), connection, Arc::clone(&unreported));
+        writer.open_log()?;
         let writer = std::thread::Builder::new()
             .name("appxmpp-store".to_owned())
             .spawn(move || writer.run(&queue))
@@ -96,18 +89,22 @@ impl SqliteStore {
         })
     }
 
-    fn call(&self, changes: Vec<Change>, done: Option<Done>) -> Result<()> {
+    fn send(&self, call: Call) -> Result<()> {
         let calls = self.calls.as_ref().ok_or_else(|| self.gone())?;
-        calls.send(Call { changes, done }).map_err(|_| self.gone())
+        calls.send(call).map_err(|_| self.gone())
     }
 
     fn wait_for(&self, changes: Vec<Change>) -> Result<()> {
+        self.wait(|done| Call { changes, done, gather: false })
+    }
+
+    fn wait(&self, call: impl FnOnce(Option<Done>) -> Call) -> Result<()> {
         let (done, answer) = sync_channel(1);
         let done = move |written| {
             // The waiting thread may be gone.
             let _ = done.try_send(written);
         };
-        self.call(changes, Some(Box::new(done)))?;
+        self.send(call(Some(Box::new(done))))?;
         answer.recv().map_err(|_| self.gone())?
     }
 
@@ -132,13 +129,13 @@ impl Store for SqliteStore {
 
     fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
         match durability {
-            Durability::Soon => self.call(changes, None),
+            Durability::Soon => self.send(Call { changes, done: None, gather: false }),
             Durability::Now => self.wait_for(changes),
         }
     }
 
     fn submit(&self, changes: Vec<Change>, done: Done) {
-        let call = Call { changes, done: Some(done) };
+        let call = Call { changes, done: Some(done), gather: false };
         let refused = match &self.calls {
             Some(calls) => calls.send(call).err().map(|refused| refused.0),
             None => Some(call),
@@ -149,7 +146,13 @@ impl Store for SqliteStore {
     }
 
     fn load_queue(&self, name: &str, row: &mut dyn FnMut(Row)) -> Result<()> {
-        self.read(|reader| queue::read(reader, name, row))
+        // Before the table: what another process moves there meanwhile is found twice, not never.
+        let log = Log::peek(&Log::path_of(&self.path));
+        self.wait(|done| Call { changes: Vec::new(), done, gather: true })?;
+        let log = log.map_err(|error| explain(&self.path, error))?;
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = queue::read(&reader, name, log, row);
+        read.map_err(|error| explain(&self.path, error))
     }
 
     fn dead_letters(&self, name: &str, letter: &mut dyn FnMut(DeadLetter)) -> Result<()> {
@@ -170,60 +173,6 @@ impl Drop for SqliteStore {
             // A writer that panicked has nothing left to say here.
             let _ = writer.join();
         }
-    }
-}
-
-/// The thread that writes. All calls that wait while one transaction commits share the next one,
-/// so the disk is flushed once for all of them.
-struct Writer {
-    path: PathBuf,
-    connection: Connection,
-    unreported: Unreported,
-}
-
-impl Writer {
-    fn run(mut self, queue: &Receiver<Call>) {
-        while let Ok(first) = queue.recv() {
-            let mut group = vec![first];
-            group.extend(queue.try_iter().take(GROUP - 1));
-            let written = self.write(&group).map_err(Arc::new);
-            self.report(group, &written);
-        }
-    }
-
-    fn write(&mut self, group: &[Call]) -> rusqlite::Result<()> {
-        if group.iter().all(|call| call.changes.is_empty()) {
-            return Ok(());
-        }
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut puts = Vec::new();
-        for change in group.iter().flat_map(|call| &call.changes) {
-            match change {
-                Change::OutboxPut(queue, row) => puts.push((queue, row)),
-                change => write(&transaction, change)?,
-            }
-        }
-        queue::put_all(&transaction, puts)?;
-        transaction.commit()
-    }
-
-    fn report(&self, group: Vec<Call>, written: &Result<(), Fault>) {
-        for call in group {
-            match (call.done, written) {
-                (Some(done), written) => {
-                    done(written.clone().map_err(|fault| explain_shared(&self.path, fault)));
-                }
-                (None, Err(fault)) => self.keep(fault),
-                (None, Ok(())) => {}
-            }
-        }
-    }
-
-    fn keep(&self, fault: &Fault) {
-        let error = explain_shared(&self.path, Arc::clone(fault));
-        tracing::error!("{error}");
-        self.unreported.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 }
 
@@ -404,18 +353,32 @@ fn run_migrations(connection: &mut Connection, migrations: &[&str]) -> rusqlite:
     Ok((current as usize).max(migrations.len()))
 }
 
-fn explain_shared(path: &Path, fault: Fault) -> Error {
+fn explain(path: &Path, fault: impl Into<Fault>) -> Error {
+    explain_shared(path, Arc::new(fault.into()))
+}
+
+fn explain_shared(path: &Path, fault: Arc<Fault>) -> Error {
     Error::new(ErrorKind::Store, sentence(path, &fault)).with_source(fault)
 }
 
-fn explain(path: &Path, error: rusqlite::Error) -> Error {
-    Error::new(ErrorKind::Store, sentence(path, &error)).with_source(error)
+/// What the library's code for a fault of the operating system would be.
+fn code(fault: &Fault) -> Option<ErrorCode> {
+    match fault {
+        Fault::Table(error) => error.sqlite_error_code(),
+        Fault::Log(error) => Some(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                ErrorCode::ReadOnly
+            }
+            _ => ErrorCode::SystemIoFailure,
+        }),
+    }
 }
 
-fn sentence(path: &Path, error: &rusqlite::Error) -> String {
+fn sentence(path: &Path, error: &Fault) -> String {
     use ffi::ErrorCode as Code;
     let path = path.display();
-    match error.sqlite_error_code() {
+    match code(error) {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => format!(
             "the state store {path} is locked by another process; stop that one, or name another file"
         ),

@@ -1,10 +1,12 @@
 //! The tables of what waits.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, Row as SqlRow, Transaction, params};
 
+use super::log::Contents;
 use crate::store::packed::{self, milliseconds};
 use crate::store::{Change, Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 
@@ -59,14 +61,7 @@ const PURGE: &str = "DELETE FROM dead_letter WHERE queue = ?1 AND id = ?2";
 pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     let sql = |sql| transaction.prepare_cached(sql);
     match change {
-        Change::OutboxDone(queue, up_to) => {
-            let up_to = up_to.cast_signed();
-            sql("DELETE FROM outbox WHERE queue = ?1 AND first <= ?2 AND last <= ?2")?
-                .execute(params![&**queue, up_to])?;
-            sql("INSERT INTO outbox_done (queue, up_to) VALUES (?1, ?2)
-                ON CONFLICT DO UPDATE SET up_to = max(up_to, excluded.up_to)")?
-            .execute(params![&**queue, up_to])?
-        }
+        Change::OutboxDone(queue, up_to) => return set_done(transaction, queue, *up_to),
         Change::InboxPut(queue, row) => {
             sql("INSERT OR REPLACE INTO inbox (queue, id, path, stanza) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![&**queue, row.id.cast_signed(), row.path, &row.stanza[..]])?
@@ -97,16 +92,40 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
     Ok(())
 }
 
+pub(super) fn set_done(
+    transaction: &Transaction<'_>,
+    queue: &str,
+    up_to: u64,
+) -> rusqlite::Result<()> {
+    let up_to = up_to.cast_signed();
+    let sql = "DELETE FROM outbox WHERE queue = ?1 AND first <= ?2 AND last <= ?2";
+    transaction.prepare_cached(sql)?.execute(params![queue, up_to])?;
+    let sql = "INSERT INTO outbox_done (queue, up_to) VALUES (?1, ?2)
+        ON CONFLICT DO UPDATE SET up_to = max(up_to, excluded.up_to)";
+    transaction.prepare_cached(sql)?.execute(params![queue, up_to]).map(drop)
+}
+
+/// The last number of each queue's messages.
+pub(super) fn last_numbers(connection: &Connection) -> rusqlite::Result<BTreeMap<QueueName, u64>> {
+    let mut select = connection.prepare("SELECT queue, max(last) FROM outbox GROUP BY queue")?;
+    let mut numbers = BTreeMap::new();
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        numbers.insert(row.get_ref(0)?.as_str()?.into(), number(row, 1)?);
+    }
+    Ok(numbers)
+}
+
 /// Puts the messages of a whole group.
 pub(super) fn put_all(
     transaction: &Transaction<'_>,
-    puts: Vec<(&QueueName, &OutboxRow)>,
+    puts: &[(&QueueName, &OutboxRow)],
 ) -> rusqlite::Result<()> {
     let mut put = transaction.prepare_cached(
         "INSERT OR REPLACE INTO outbox (queue, first, last, expires, lengths, heads, tail)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    packed::pack(puts).into_iter().try_for_each(|(queue, row)| {
+    packed::pack(puts.to_vec()).into_iter().try_for_each(|(queue, row)| {
         let (first, last) = (row.first.cast_signed(), row.last.cast_signed());
         let expires = milliseconds(row.expires);
         let tail = &row.tail[..];
@@ -117,25 +136,36 @@ pub(super) fn put_all(
 pub(super) fn read(
     reader: &Connection,
     queue: &str,
+    log: Contents,
     each: &mut dyn FnMut(Row),
 ) -> rusqlite::Result<()> {
+    let mut done = log.done.get(queue).copied().unwrap_or_default();
+    for_each(reader, "SELECT up_to FROM outbox_done WHERE queue = ?1", queue, |row| {
+        done = number(row, 0)?.max(done);
+        Ok(())
+    })?;
+    let mut outbox = log.rows;
+    outbox.retain(|(name, row)| **name == *queue && row.last() > done);
+    let mut outbox: BTreeMap<u64, _> =
+        outbox.into_iter().map(|(_, row)| (row.first, row)).collect();
     let sql =
         "SELECT first, expires, lengths, heads, tail FROM outbox WHERE queue = ?1 ORDER BY first";
     for_each(reader, sql, queue, |row| {
         let lengths = row.get_ref(2)?.as_blob()?;
         let heads = Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
-        each(Row::Outbox(OutboxRow {
+        let row = OutboxRow {
             first: number(row, 0)?,
             expires: time(row, 1)?,
             heads: packed::unpack(heads, lengths),
             tail: Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?),
-        }));
+        };
+        outbox.insert(row.first, row);
         Ok(())
     })?;
-    for_each(reader, "SELECT up_to FROM outbox_done WHERE queue = ?1", queue, |row| {
-        each(Row::OutboxDone(number(row, 0)?));
-        Ok(())
-    })?;
+    apart(outbox.into_values(), |row| each(Row::Outbox(row)));
+    if done > 0 {
+        each(Row::OutboxDone(done));
+    }
     let sql = "SELECT id, path, stanza FROM inbox WHERE queue = ?1 ORDER BY id";
     for_each(reader, sql, queue, |row| {
         each(Row::Inbox(inbox(row)?));
@@ -145,6 +175,22 @@ pub(super) fn read(
         each(Row::Count(Count { name: row.get(0)?, day: number(row, 1)?, value: number(row, 2)? }));
         Ok(())
     })
+}
+
+/// Hands over rows that are in order; what is in two of them, once.
+fn apart(rows: impl Iterator<Item = OutboxRow>, mut each: impl FnMut(OutboxRow)) {
+    let mut last = None;
+    for mut row in rows {
+        if let Some(last) = last.filter(|last| row.first <= *last) {
+            let known = (last - row.first + 1).min(row.heads.len() as u64);
+            row.heads.drain(..known as usize);
+            row.first += known;
+        }
+        if !row.heads.is_empty() {
+            last = Some(row.last());
+            each(row);
+        }
+    }
 }
 
 pub(super) fn read_dead(

@@ -5,10 +5,10 @@ use crate::store::contract::{contents, key};
 use crate::store::{Count, OutboxRow};
 
 /// A folder of the test's own, removed at its end.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("appxmpp-store-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
@@ -16,7 +16,7 @@ impl Folder {
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.0.join("state.db")
     }
 }
@@ -139,7 +139,7 @@ fn a_full_disk_is_told_to_whoever_waits_for_a_message_to_be_kept() {
     let folder = Folder::new("full-outbox");
     let mut connection = connect_limited(&folder, 60);
     prepare(&folder.file(), &mut connection).unwrap();
-    let mut writer = Writer { path: folder.file(), connection, unreported: Unreported::default() };
+    let mut writer = Writer::new(folder.file(), connection, Unreported::default());
     let (told, answers) = std::sync::mpsc::channel();
     let mut kept = 0_u64;
     loop {
@@ -151,9 +151,11 @@ fn a_full_disk_is_told_to_whoever_waits_for_a_message_to_be_kept() {
         };
         let told = told.clone();
         let done: Done = Box::new(move |written| told.send(written).unwrap());
-        let call = Call { changes: vec![Change::OutboxPut("d".into(), row)], done: Some(done) };
-        let written = writer.write(std::slice::from_ref(&call)).map_err(Arc::new);
-        writer.report(vec![call], &written);
+        writer.work(vec![Call {
+            changes: vec![Change::OutboxPut("d".into(), row)],
+            done: Some(done),
+            gather: false,
+        }]);
         match answers.recv().unwrap() {
             Ok(()) => kept += 1,
             error => {
@@ -168,7 +170,11 @@ fn a_full_disk_is_told_to_whoever_waits_for_a_message_to_be_kept() {
     drop(writer);
     let mut rows = 0;
     let store = SqliteStore::open(folder.file()).unwrap();
-    store.load_queue("d", &mut |_| rows += 1).unwrap();
+    let mut count = |row| match row {
+        Row::Outbox(row) => rows += row.heads.len() as u64,
+        other => panic!("{other:?}"),
+    };
+    store.load_queue("d", &mut count).unwrap();
     assert_eq!(rows, kept);
 }
 
@@ -221,11 +227,15 @@ fn a_full_disk_is_told_and_loses_nothing_that_was_kept() {
     let mut connection = connect_limited(&folder, 20);
     let unreported = Unreported::default();
     prepare(&folder.file(), &mut connection).unwrap();
-    let mut writer = Writer { path: folder.file(), connection, unreported };
-    let call = |from: u32| Call { changes: (from..from + 100).map(put).collect(), done: None };
+    let mut writer = Writer::new(folder.file(), connection, unreported);
+    let call = |from: u32| Call {
+        changes: (from..from + 100).map(put).collect(),
+        done: None,
+        gather: false,
+    };
     let mut kept = 0;
     let error = loop {
-        match writer.write(&[call(kept)]) {
+        match writer.write_tables(&[call(kept)], Vec::new()) {
             Ok(()) => kept += 100,
             Err(error) => break error,
         }
@@ -254,19 +264,21 @@ fn a_locked_file_is_told_and_later_calls_work() {
     prepare(&folder.file(), &mut connection).unwrap();
     // Nobody waits five seconds in a test.
     connection.busy_timeout(Duration::ZERO).unwrap();
-    let mut writer = Writer { path: folder.file(), connection, unreported: Unreported::default() };
+    let mut writer = Writer::new(folder.file(), connection, Unreported::default());
     let other = Connection::open(folder.file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 
-    let group = [Call { changes: vec![put(1)], done: None }];
-    let error = writer.write(&group).map_err(Arc::new);
+    let group = [Call { changes: vec![put(1)], done: None, gather: false }];
+    let error = writer.write_tables(&group, Vec::new()).map_err(Arc::new);
     writer.report(group.into(), &error);
     let told = writer.unreported.lock().unwrap().take().unwrap();
     let text = refusal(&folder.file(), Err::<(), _>(told));
     assert!(text.contains("locked by another process"), "{text}");
 
     other.execute_batch("ROLLBACK").unwrap();
-    writer.write(&[Call { changes: vec![put(1)], done: None }]).unwrap();
+    writer
+        .write_tables(&[Call { changes: vec![put(1)], done: None, gather: false }], Vec::new())
+        .unwrap();
 }
 
 #[test]
