@@ -34,6 +34,8 @@ except ImportError:  # Python 2
 
     from httplib import HTTPConnection, HTTPException, HTTPSConnection
 
+from xml.sax.saxutils import escape, quoteattr
+
 from appxmpp.backend import Backend
 
 #: Seconds that a call may take.
@@ -103,7 +105,6 @@ class Address(object):
             credentials = "Bearer " + self.secret
         headers = {
             "Authorization": credentials,
-            "Content-Type": "application/json",
             "Accept": "application/json",
         }
         if self.domain:
@@ -127,19 +128,21 @@ class Http(object):
         self._headers = address.headers()
         self._link = _Link()
 
-    def post(self, path, body):
+    def post(self, path, body, content_type="application/json"):
         """The status and the JSON of the answer; None where it holds none."""
-        data = json.dumps(body).encode("utf-8")
+        data = body if content_type != "application/json" else json.dumps(body)
+        data = data.encode("utf-8")
+        headers = dict(self._headers, **{"Content-Type": content_type})
         reused = self._is_fresh()
         try:
-            return self._exchange(path, data)
+            return self._exchange(path, data, headers)
         except (HTTPException, socket.error, OSError) as error:
             self.close()
             # A kept connection may have been closed while nobody looked.
             if not reused or isinstance(error, socket.timeout):
                 raise self._away(error)
         try:
-            return self._exchange(path, data)
+            return self._exchange(path, data, headers)
         except (HTTPException, socket.error, OSError) as error:
             self.close()
             raise self._away(error)
@@ -154,11 +157,11 @@ class Http(object):
             return False
         return True
 
-    def _exchange(self, path, data):
+    def _exchange(self, path, data, headers):
         link = self._link
         if link.connection is None:
             link.connection, link.owner = self._address.connect(), os.getpid()
-        link.connection.request("POST", path, data, self._headers)
+        link.connection.request("POST", path, data, headers)
         response = link.connection.getresponse()
         text = response.read()
         link.used = time.time()
@@ -252,61 +255,68 @@ class Gateway(Backend):
 
 
 class ModRest(Backend):
-    """Prosody's mod_rest: one POST for each stanza. It keeps no presence."""
+    """Prosody's mod_rest: one POST for each stanza. It keeps no presence.
+
+    The stanzas go as XML: in JSON, an address that is none would be left out in silence, and the
+    stanza sent to the app itself.
+    """
 
     def __init__(self, address):
         self._http = Http(address)
         self._path = address.path.rstrip("/")
 
-    def _post(self, stanza):
-        status, answer = self._http.post(self._path, stanza)
+    def _post(self, kind, to, type, from_jid, inside):
+        """The status of App Engine's for one stanza."""
+        stanza = "<" + kind
+        for name, value in (("to", to), ("type", type), ("from", from_jid)):
+            if value:
+                stanza += " %s=%s" % (name, quoteattr(value))
+        stanza += ">%s</%s>" % (inside, kind)
+        status, answer = self._http.post(self._path, stanza, "application/xmpp+xml")
         if status == 202:
             return 0
         if status == 200:
             # The server sent the stanza back.
             return 2
-        condition = ((answer or {}).get("error") or {}).get("condition")
+        error = (answer or {}).get("error") or {}
+        condition = error.get("condition")
         if condition == "improper-addressing":
             return 1
-        if condition == "invalid-from":
+        # Another domain's is refused with 403, as wrong credentials are: only the text tells.
+        if condition == "invalid-from" or "requested 'from'" in error.get("text", ""):
             raise ServiceError(2, "the sender is no address of this component")
+        if condition == "not-well-formed":
+            raise ServiceError(4, "the body is no XML, or holds what XML cannot carry")
         return _refuse(status, answer)
 
     def send_message(self, jids, body, from_jid, message_type, raw_xml):
-        if raw_xml:
-            raise ServiceError(4, "mod_rest takes no XML inside JSON; send text, or use a gateway")
         if not body:
             raise ServiceError(3, "the message has no body")
+        inside = body if raw_xml else "<body>%s</body>" % escape(body)
         statuses = []
         for jid in jids:
-            stanza = {"kind": "message", "to": jid, "body": body}
-            if message_type:
-                stanza["type"] = message_type
-            if from_jid:
-                stanza["from"] = from_jid
             try:
-                statuses.append(self._post(stanza))
+                # Without an address it would go to the app itself.
+                sent = self._post("message", jid, message_type, from_jid, inside) if jid else 1
+                statuses.append(sent)
             except UnavailableError:
                 statuses.append(2)
         return statuses
 
-    def _presence(self, jid, from_jid, **members):
-        stanza = dict(members, kind="presence", to=jid)
-        if from_jid:
-            stanza["from"] = from_jid
-        if self._post(stanza) == 1:
+    def _presence(self, jid, type, from_jid, inside=""):
+        if not jid or self._post("presence", jid, type, from_jid, inside) == 1:
             raise ServiceError(2, "%r is no address" % (jid,))
 
     def send_presence(self, jid, presence_type, show, status, from_jid):
-        members = {"type": presence_type or "available"}
-        if show:
-            members["show"] = show
-        if status:
-            members["status"] = status
-        self._presence(jid, from_jid, **members)
+        children = (("show", show), ("status", status))
+        inside = "".join(
+            "<%s>%s</%s>" % (name, escape(text), name) for name, text in children if text
+        )
+        available = presence_type in ("", "available", None)
+        self._presence(jid, "" if available else presence_type, from_jid, inside)
 
     def send_invite(self, jid, from_jid):
-        self._presence(jid, from_jid, type="subscribe")
+        self._presence(jid, "subscribe", from_jid)
 
     def get_presence(self, jids, from_jid):
         raise ServiceError(1, "mod_rest keeps no presence; `appxmpp gateway` does")

@@ -42,9 +42,7 @@ impl Archives {
     /// Collects what `to` sends for the archive query in `inner`, the children of an iq. `None` if they
     /// are no such query, or one with the same id is already under way.
     pub fn collect(self: &Arc<Self>, to: &Jid, inner: &str) -> Option<Query> {
-        if memmem::find(inner.as_bytes(), MAM.as_bytes()).is_none() {
-            return None;
-        }
+        memmem::find(inner.as_bytes(), MAM.as_bytes())?;
         let scope = Scope::stream(ns::CLIENT);
         let query = Element::parse(inner.as_bytes(), &scope, &Limits::default()).ok()?;
         if query.name() != "query" || !query.ns().starts_with(MAM) {

@@ -38,7 +38,7 @@ pub(super) enum What {
         who: Who,
         /// The user's bare address.
         user: String,
-        stanza: Stanza,
+        stanza: Box<Stanza>,
     },
 }
 
@@ -48,7 +48,7 @@ impl Entry {
     }
 
     pub(super) fn stanza(who: Who, user: String, stanza: Stanza) -> Self {
-        let what = What::Stanza { who, user, stanza: stanza.detached() };
+        let what = What::Stanza { who, user, stanza: Box::new(stanza.detached()) };
         Self { number: 0, at: SystemTime::now(), what }
     }
 
