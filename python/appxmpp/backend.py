@@ -145,7 +145,7 @@ def from_environment(environ=None):
         return Stub()
     if address == "none:":
         return NoBackend()
-    if scheme in ("component", "component+unix", "client"):
+    if scheme in ("component", "component+tls", "component+unix", "client"):
         return Embedded.open(address, environ)
     if scheme in ("http", "https", "http+unix"):
         from appxmpp.gateway_backend import open_backend
@@ -154,7 +154,8 @@ def from_environment(environ=None):
     # The address may hold a secret: only its scheme is repeated.
     raise ConfigError(
         "APPXMPP_BACKEND begins with %r, which is no kind of backend; write "
-        "component://DOMAIN:SECRET@HOST, component+unix://DOMAIN:SECRET@/path, or stub:" % scheme
+        "component://DOMAIN:SECRET@HOST, component+tls://DOMAIN:SECRET@HOST, "
+        "component+unix://DOMAIN:SECRET@/path, client://LOCALPART:PASSWORD@DOMAIN, or stub:" % scheme
     )
 
 

@@ -59,6 +59,7 @@ mod _native {
     fn backend_domain(url: &str) -> PyResult<Option<String>> {
         guarded(|| match Backend::parse(url).map_err(|error| raised(&error))? {
             Backend::Component { domain, .. } => Ok(Some(domain)),
+            Backend::Client { account, .. } => Ok(Some(account.into_string())),
             _ => Ok(None),
         })
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import hashlib
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +56,51 @@ class Authority:
 
     def _openssl(self, *arguments: object) -> None:
         subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+class Authority:
+    """Somebody who issues certificates; whoever trusts `certificate` trusts them all."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self.folder = folder
+        self.key, self.certificate = folder / f"{name}.key", folder / f"{name}.crt"
+        _openssl(
+            ["req", "-x509", *_NEW_KEY, "-days", "30", "-subj", f"/CN={name}"]
+            + ["-addext", "basicConstraints=critical,CA:TRUE", "-keyout", str(self.key), "-out", str(self.certificate)]
+        )
+
+    def issue(self, name: str = "localhost", days: int = 30) -> Certificate:
+        """A certificate for `name`; with `days` below zero it has expired."""
+        stem = f"{name}{days}"
+        made = Certificate(*(self.folder / f"{stem}.{kind}" for kind in ("key", "crt", "pem")))
+        request, extensions = self.folder / f"{stem}.csr", self.folder / f"{stem}.ext"
+        _openssl(["req", *_NEW_KEY, "-subj", f"/CN={name}", "-keyout", str(made.key), "-out", str(request)])
+        extensions.write_text(f"subjectAltName=DNS:{name}\n")
+        _openssl(
+            ["x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self.key)]
+            + ["-days", str(days), "-extfile", str(extensions), "-out", str(made.certificate)]
+        )
+        made.both.write_bytes(made.key.read_bytes() + made.certificate.read_bytes())
+        return made
+
+
+_NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+
+def fingerprint(certificate: Path) -> str:
+    """SHA-256 of a certificate, as openssl prints it: pairs of digits with colons between them."""
+    printed = _openssl(["x509", "-noout", "-fingerprint", "-sha256", "-in", str(certificate)])
+    return printed.partition("=")[2].strip()
+
+
+def key_fingerprint(certificate: Path) -> str:
+    """SHA-256 of a certificate's public key, as hexadecimal digits."""
+    public = _openssl(["x509", "-noout", "-pubkey", "-in", str(certificate)])
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-outform", "DER"], input=public.encode(), check=True, capture_output=True
+    ).stdout
+    return hashlib.sha256(der).hexdigest()
+
+
+def _openssl(arguments: list[str]) -> str:
+    return subprocess.run(["openssl", *arguments], check=True, capture_output=True, text=True).stdout

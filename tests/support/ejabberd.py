@@ -38,6 +38,13 @@ listen:
     shaper: none
     access: all
     starttls: true
+  - port: {self.c2s_tls_port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    max_stanza_size: 1048576
+    shaper: none
+    access: all
+    tls: true
 {self._component_config or self._components()}
   - port: {self.http_port}
     ip: "127.0.0.1"
@@ -57,20 +64,25 @@ modules:
   mod_offline: {{access_max_user_messages: max_user_offline_messages}}
   mod_ping: {{}}
   mod_roster: {{}}
+  mod_stream_mgmt: {{}}
   mod_version: {{}}
 """,
         )
 
     def _components(self) -> str:
         hosts = "".join(f'      "{domain}": {{password: "{secret}"}}\n' for domain, secret in self.components.items())
-        return f"""  - port: {self.component_port}
+        listeners = {self.component_port: "", self.component_tls_port: "    tls: true\n"}
+        return "".join(
+            f"""  - port: {port}
     ip: "127.0.0.1"
     module: ejabberd_service
     access: all
     shaper: none
     global_routes: false
-    hosts:
+{tls}    hosts:
 {hosts}"""
+            for port, tls in listeners.items()
+        )
 
     def _launch(self) -> Process:
         found = glob.glob("/usr/lib/*/ejabberd-*/ebin/ejabberd.app")

@@ -26,14 +26,15 @@ data_path = "{data}"
 pidfile = "{self.folder}/prosody.pid"
 log = {{ {{ levels = {{ min = "debug" }}, to = "console" }} }}
 interfaces = {{ "127.0.0.1" }}; local_interfaces = {{ "127.0.0.1" }}
-c2s_ports = {{ {self.c2s_port} }}; component_ports = {{ {self.component_port} }}
+c2s_ports = {{ {self.c2s_port} }}; c2s_direct_tls_ports = {{ {self.c2s_tls_port} }}; component_ports = {{ {self.component_port} }}
 http_ports = {{ {self.http_port} }}; https_ports = {{ }}
-modules_enabled = {{ "saslauth", "tls", "disco", "roster", "ping", "version", "offline", "posix" }}
+modules_enabled = {{ "saslauth", "tls", "disco", "roster", "ping", "version", "offline", "posix", "smacks" }}
 modules_disabled = {{ "s2s" }}
 authentication = "internal_plain"
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 c2s_stanza_size_limit = 1048576
+ssl = {{ key = "{self.certificate.key}", certificate = "{self.certificate.certificate}" }}
 
 VirtualHost "{self.domain}"
 	ssl = {{ key = "{self.certificate.key}", certificate = "{self.certificate.certificate}" }}
@@ -55,7 +56,7 @@ VirtualHost "{self.domain}"
         )
 
     def _ready(self) -> list[str]:
-        ports = {"c2s": self.c2s_port, "component": self.component_port}
+        ports = {"c2s": self.c2s_port, "c2s_direct_tls": self.c2s_tls_port, "component": self.component_port}
         return [rf"Activated service '{service}' on .*:{port}" for service, port in ports.items()]
 
     def _register(self, name: str, password: str) -> None:

@@ -40,6 +40,8 @@ class Server(ABC):
         """`component_config` replaces what would be written for `components`; its port 5347 becomes ours."""
         self.components = dict(components)
         self.c2s_port, self.component_port, self.http_port, self.extra_port = folders.free_ports(4)
+        #: The same with TLS from the first byte on; for components only where the server can.
+        self.c2s_tls_port, self.component_tls_port = folders.free_ports(2)
         self.folder = folders.folder(self.kind, self.user)
         self.log = self.folder / "server.log"
         self._process: Process | None = None
@@ -115,6 +117,13 @@ class Server(ABC):
     def backend(self, domain: str = "myapp.localhost", port: int | None = None) -> str:
         """What an operator writes into APPXMPP_BACKEND (without the secret)."""
         return f"component://{domain}@127.0.0.1:{port or self.component_port}"
+
+    def account_backend(self, jid: str, port: int | None = None, **options: str) -> str:
+        """The same for an account, whose server is on this machine; `options` stand behind the `?`."""
+        if options.get("tls") == "direct":
+            port = port or self.c2s_tls_port
+        told = "&".join(f"{name}={value}" for name, value in {"host": "127.0.0.1", **options}.items())
+        return f"client://{jid}:{port or self.c2s_port}?{told}"
 
     def environment(self) -> dict[str, str]:
         """What a program under `python -m support.servers` is told."""

@@ -52,8 +52,8 @@ fn of_account(config: &ConnectionConfig, closed: &Closed, was_up: bool) -> Optio
             let why = format!("the server does not serve {}", config.domain);
             Some(Refused { at_once: false, ..unusable(config, &why) })
         }
-        Closed::Unsupported(why) | Closed::Insecure(why) | Closed::Unproven(why) if !was_up => {
-            Some(unusable(config, why))
+        Closed::Unsupported(_) | Closed::Insecure(_) | Closed::Unproven(_) if !was_up => {
+            Some(unusable(config, &closed.to_string()))
         }
         _ => None,
     }

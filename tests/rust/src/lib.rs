@@ -2,4 +2,5 @@
 //!
 //! What lives in `src` is shared: by the tests beside it, and by the fuzz targets.
 
+pub mod account;
 pub mod xml;
