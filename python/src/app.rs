@@ -270,7 +270,7 @@ impl App {
 /// Why no delivery will come: where the connection knows better, its reason.
 fn ended(app: &net::App, error: Error) -> Error {
     match app.connection().and_then(|connection| connection.wait_ready(Duration::ZERO)) {
-        Err(reason) if reason.kind() == ErrorKind::NotAuthorized => reason,
+        Err(reason) if reason.kind() != ErrorKind::Closed => reason,
         _ => error,
     }
 }

@@ -71,7 +71,10 @@ modules:
 
     def _components(self) -> str:
         hosts = "".join(f'      "{domain}": {{password: "{secret}"}}\n' for domain, secret in self.components.items())
-        listeners = {self.component_port: "", self.component_tls_port: "    tls: true\n"}
+        listeners = {
+            self.component_port: "",
+            self.component_tls_port: f"    tls: true\n    certfile: {self.certificate.both}\n",
+        }
         return "".join(
             f"""  - port: {port}
     ip: "127.0.0.1"

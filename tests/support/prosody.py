@@ -26,7 +26,8 @@ data_path = "{data}"
 pidfile = "{self.folder}/prosody.pid"
 log = {{ {{ levels = {{ min = "debug" }}, to = "console" }} }}
 interfaces = {{ "127.0.0.1" }}; local_interfaces = {{ "127.0.0.1" }}
-c2s_ports = {{ {self.c2s_port} }}; c2s_direct_tls_ports = {{ {self.c2s_tls_port} }}; component_ports = {{ {self.component_port} }}
+c2s_ports = {{ {self.c2s_port} }}; c2s_direct_tls_ports = {{ {self.c2s_tls_port} }}
+component_ports = {{ {self.component_port} }}
 http_ports = {{ {self.http_port} }}; https_ports = {{ }}
 modules_enabled = {{ "saslauth", "tls", "disco", "roster", "ping", "version", "offline", "posix", "smacks" }}
 modules_disabled = {{ "s2s" }}

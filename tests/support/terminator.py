@@ -8,7 +8,7 @@ import ssl
 from types import TracebackType
 
 from . import aio, folders
-from .certs import Certificate
+from .certs import Certificate, context
 
 
 class Terminator:
@@ -18,9 +18,7 @@ class Terminator:
         self.target = target
         self.port = folders.free_ports(1)[0]
         self.accepted = 0
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate.certificate, certificate.key)
-        self._links: set[asyncio.Task[None]] = set()
+        self._context = context(certificate)
         aio.run(self._listen())
 
     async def _listen(self) -> None:

@@ -22,6 +22,8 @@ pub(super) struct Certificate<'c> {
     /// Since the Unix epoch.
     valid: (Duration, Duration),
     signature: &'c [u8],
+    issuer: &'c [u8],
+    subject: &'c [u8],
 }
 
 impl<'c> Certificate<'c> {
@@ -33,17 +35,22 @@ impl<'c> Certificate<'c> {
         if signed.0.first() == Some(&VERSION) {
             signed.value(VERSION)?;
         }
-        let (_serial, _algorithm, _issuer) = (signed.any()?, signed.any()?, signed.any()?);
+        let (_serial, _algorithm, issuer) = (signed.any()?, signed.any()?, signed.any()?);
         let mut validity = Der(signed.value(SEQUENCE)?);
         let valid = (validity.time()?, validity.time()?);
-        let _subject = signed.any()?;
+        let subject = signed.any()?;
         let public_key = signed.any()?;
-        Some(Self { whole, public_key, valid, signature })
+        Some(Self { whole, public_key, valid, signature, issuer, subject })
     }
 
     /// Whether it is valid at `utc`, since the Unix epoch.
     pub(super) fn is_valid_at(&self, utc: Duration) -> bool {
         (self.valid.0..=self.valid.1).contains(&utc)
+    }
+
+    /// Whether nobody else issued it.
+    pub(super) fn is_its_own(&self) -> bool {
+        self.issuer == self.subject
     }
 
     /// SHA-256 of the whole certificate, and of its public key alone.
