@@ -4,6 +4,8 @@
 
     component://DOMAIN:SECRET@HOST[:PORT]       an XMPP server (XEP-0114)
     component+unix://DOMAIN:SECRET@/path/to.sock
+    component+tls://DOMAIN:SECRET@HOST[:PORT]   the same over TLS
+    client://NAME:PASSWORD@DOMAIN[:PORT]        an ordinary account
     http://DOMAIN:SECRET@HOST:PORT/             a gateway (or http+unix://DOMAIN:SECRET@/path)
     stub:                                       prints, sends nothing (the default)
     none:                                       every call fails as with no service

@@ -82,7 +82,7 @@ def _run_parser(commands: Any) -> None:
         parser,
         "--backend",
         "URL",
-        "where to connect: component://DOMAIN@HOST:PORT, without the secret",
+        "where to connect: component://DOMAIN@HOST:PORT or client://NAME@DOMAIN, without the secret",
         "",
     )
     _http_options(parser)

@@ -59,9 +59,9 @@ keys! {
         "How long a stop waits for work in flight. A second SIGTERM stops at once."
 
     "app" id Text ~ "\"guestbook\""
-        "The App Engine application id. Default: the first label of the component's domain."
+        "The App Engine application id. Default: the first label of the component's domain, or the account's name."
     "app" backend Text ~ "\"component://bot.example.net@127.0.0.1:5347\""
-        "Where the XMPP server listens for components (XEP-0114): component://DOMAIN@HOST[:PORT], or component+unix://DOMAIN@/PATH. For development dev://DOMAIN: a server inside the gateway, see [console]."
+        "Where the XMPP server listens for components (XEP-0114): component://DOMAIN@HOST[:PORT], component+tls://DOMAIN@HOST[:PORT] or component+unix://DOMAIN@/PATH. Or an ordinary account: client://NAME@DOMAIN[:PORT], with the options host, tls, ca, pin and plain. For development dev://DOMAIN: a server inside the gateway, see [console]."
     "app" secret Text ~ "\"change me\""
         "The component's secret. Better: secret_file, systemd's LoadCredential=secret:…, or APPXMPP_SECRET."
     "app" secret_file Text ~ "\"/etc/appxmpp/secret\""
