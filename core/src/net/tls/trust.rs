@@ -236,7 +236,8 @@ pub(super) fn explained(error: &TlsError, name: &str) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             (format!("is not for {name}"), "give the server a certificate for that name")
         }
-        CertificateError::UnknownIssuer => (
+        // A bad signature: of somebody who is called like one who is trusted.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             "was issued by nobody who is trusted here".to_owned(),
             "name its authority with ca=FILE, or the certificate itself with pin=SHA256",
         ),
