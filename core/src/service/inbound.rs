@@ -126,7 +126,9 @@ impl Service {
         verb: SubscriptionVerb,
         sends: &mut Vec<Bytes>,
     ) {
-        let changed = self.change_subscription(own, contact, |state| {
+        // A request that is not answered is repeated; everything else a contact says only once.
+        let must_survive = verb == SubscriptionVerb::Subscribe;
+        let changed = self.change_subscription(own, contact, must_survive, |state| {
             let reaction = react(state, verb);
             (reaction.state, reaction)
         });

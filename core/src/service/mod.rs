@@ -258,12 +258,14 @@ impl Service {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the subscriptions with a contact to what `change` makes of them, in the store first:
-    /// what a contact is told must survive. Returns what `change` returned.
+    /// Changes the subscriptions with a contact to what `change` makes of them, in the store first.
+    /// Returns what `change` returned. Where it `must_survive`, because the contact is told, nothing
+    /// changes if the store does not take it.
     fn change_subscription<T>(
         &self,
         own: &str,
         contact: &str,
+        must_survive: bool,
         change: impl FnOnce(Subscription) -> (Subscription, T),
     ) -> Result<T> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -277,7 +279,10 @@ impl Service {
                 let told = self.book().get(own, contact).and_then(|entry| entry.told.cloned());
                 changes.extend(told.map(|told| Change::Told(key, Some(Box::new(told)))));
             }
-            self.keep(changes, Durability::Now)?;
+            let kept = self.keep(changes, Durability::Now);
+            if must_survive {
+                kept?;
+            }
             self.book().set_subscription(own, contact, after);
         }
         Ok(said)

@@ -343,7 +343,7 @@ impl Service {
         let verb = SubscriptionVerb::Subscribe;
         // Of an account's requests its server keeps note.
         if !self.addresses.is_account() {
-            self.change_subscription(from.bare(), to.bare(), |state| {
+            self.change_subscription(from.bare(), to.bare(), true, |state| {
                 (state.on(Direction::Outbound, verb).state, ())
             })?;
         }

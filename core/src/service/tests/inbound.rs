@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicBool;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -206,17 +208,29 @@ fn a_store_that_serves_several_apps_gives_each_its_own() {
     assert_eq!(service.contacts(), 2);
 }
 
-/// A store whose disk is full.
-#[derive(Debug)]
-struct Full;
+/// A store whose disk is full, or becomes so.
+#[derive(Debug, Default)]
+struct Filling {
+    rows: MemoryStore,
+    full: AtomicBool,
+}
 
-impl Store for Full {
-    fn load(&self, _: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
-        Ok(())
+impl Filling {
+    fn full() -> Self {
+        Self { full: true.into(), ..Self::default() }
+    }
+}
+
+impl Store for Filling {
+    fn load(&self, contact: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
+        self.rows.load(contact)
     }
 
-    fn apply(&self, _: Vec<Change>, _: Durability) -> Result<()> {
-        Err(Error::new(ErrorKind::Store, "the disk is full"))
+    fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Store, "the disk is full"));
+        }
+        self.rows.apply(changes, durability)
     }
 
     fn load_queue(&self, _: &str, _: &mut dyn FnMut(Row)) -> Result<()> {
@@ -234,7 +248,7 @@ impl Store for Full {
 
 #[test]
 fn what_the_store_did_not_take_is_not_promised() {
-    let service = Service::new(config(), Box::new(Full)).unwrap();
+    let service = Service::new(config(), Box::new(Filling::full())).unwrap();
     assert!(presence_from(&service, USER, "subscribe").is_empty());
     assert_eq!(service.send_invite(USER, None).unwrap_err().kind(), ErrorKind::Store);
     assert_eq!(service.contacts(), 0);
@@ -242,6 +256,27 @@ fn what_the_store_did_not_take_is_not_promised() {
     presence_from(&service, &format!("{USER}/a"), "");
     assert_eq!(available(&service, USER), Some(Show::Normal));
     assert_eq!(service.stats().store_errors, 2);
+}
+
+#[test]
+fn what_a_contact_says_only_once_counts_though_the_store_did_not_take_it() {
+    let disk = Arc::new(Filling::default());
+    let service = Service::new(config(), Box::new(Arc::clone(&disk))).unwrap();
+    service.send_invite(USER, None).unwrap();
+    disk.full.store(true, Ordering::Relaxed);
+    let state = || service.book().subscription(APP, USER);
+    assert!(presence_from(&service, USER, "subscribed").is_empty());
+    assert_eq!(state(), Subscription::To);
+    assert!(presence_from(&service, USER, "unsubscribed").is_empty());
+    assert_eq!(state(), Subscription::None);
+    // What comes next is written whole.
+    presence_from(&service, USER, "subscribed");
+    disk.full.store(false, Ordering::Relaxed);
+    service.send_invite(USER, None).unwrap();
+    presence_from(&service, USER, "subscribed");
+    let mut kept = Vec::new();
+    disk.load(&mut |_, state| kept.push(state.subscription)).unwrap();
+    assert_eq!(kept, [Subscription::To]);
 }
 
 #[test]
