@@ -1,0 +1,350 @@
+//! What has to be true, kept apart from the product: every message, delivery, iq and quota on its own.
+
+use crate::ctx::{Ctx, Time};
+
+/// One message of the app to one contact, in the order in which the app gave them.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) call: u32,
+    pub(crate) app: usize,
+    pub(crate) contact: usize,
+    id: String,
+    hash: u64,
+    /// The app was told that it is sent.
+    pub(crate) promised: bool,
+    /// The app was told that it is not.
+    pub(crate) denied: bool,
+    pub(crate) durable: bool,
+    pub(crate) poison: bool,
+    /// The wall clock when it was accepted.
+    utc: Time,
+    /// On which connection it was written, of an app without an outbox.
+    pub(crate) written_on: Option<u32>,
+    /// On which connections the server has read it.
+    read_on: Vec<u32>,
+}
+
+/// One stanza of a contact for an app, in the order in which the contact sent them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Inbound {
+    pub(crate) kind: Kind,
+    /// The run of the process that got it, counted from 1.
+    pub(crate) received: u32,
+    /// On which connection.
+    pub(crate) conn: u32,
+    /// It is on the disk.
+    pub(crate) stored: bool,
+    delivery: Option<u64>,
+    /// The run that last gave it to the app, and whether the app was done with it.
+    delivered: u32,
+    pub(crate) handled: bool,
+    /// The run in which its sender was told that it cannot be delivered.
+    pub(crate) refused: u32,
+    pub(crate) dead: bool,
+    /// Nobody need do anything about it any more: its run was ended politely without it, or the
+    /// answer could not be written in time.
+    pub(crate) excused: bool,
+    /// It was a dead letter and is delivered again, after what came later.
+    replayed: bool,
+    answers: u32,
+}
+
+impl Inbound {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Kind {
+    #[default]
+    Message,
+    /// Delivered like a message; nobody is told when there is no room for it.
+    Presence,
+    Iq,
+}
+
+/// Between one app and one contact.
+#[derive(Debug, Default)]
+pub(crate) struct Pair {
+    pub(crate) inbound: Vec<Inbound>,
+    /// The last one given to the app in the running process.
+    last_delivered: Option<usize>,
+    /// One is with the app now.
+    with_app: bool,
+    /// The message that was read last for the first time.
+    last_read: Option<usize>,
+    /// The message read last on each connection.
+    last_on: Vec<(u32, usize)>,
+    /// The app once told the contact that it is not there.
+    told_otherwise: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    pub(crate) messages: Vec<Message>,
+    /// Where the messages of each call begin.
+    calls: Vec<usize>,
+    pub(crate) pairs: Vec<Vec<Pair>>,
+    /// What outboxes gave up because its time was over, and because the server did not bear it.
+    pub(crate) expired: u64,
+    pub(crate) poisonous: u64,
+    pub(crate) dups: u64,
+}
+
+/// FNV-1a, to compare what was given with what arrived.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+pub(crate) fn attribute<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let tag = &xml[..xml.find('>')?];
+    tag.match_indices(name).find_map(|(at, _)| {
+        let value = tag[at + name.len()..].strip_prefix('=')?;
+        let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+        tag[..at].ends_with(' ').then(|| value[1..].split(quote).next()).flatten()
+    })
+}
+
+impl Oracle {
+    pub(crate) fn begin(&mut self, apps: usize, contacts: usize) {
+        self.pairs = (0..apps).map(|_| (0..contacts).map(|_| Pair::default()).collect()).collect();
+    }
+
+    pub(crate) fn next_call(&mut self) -> u32 {
+        self.calls.push(self.messages.len());
+        self.calls.len() as u32 - 1
+    }
+
+    /// The app told a contact of its presence.
+    pub(crate) fn presence(ctx: &mut Ctx, app: usize, contact: usize, unavailable: bool) {
+        ctx.oracle.pairs[app][contact].told_otherwise |= unavailable;
+    }
+
+    pub(crate) fn told_otherwise(&self, app: usize, contact: usize) -> bool {
+        self.pairs[app][contact].told_otherwise
+    }
+
+    /// The product made this stanza for a call; returns the message's number.
+    pub(crate) fn made(
+        &mut self,
+        (app, contact): (usize, usize),
+        call: u32,
+        xml: &[u8],
+        utc: Time,
+        (durable, poison): (bool, bool),
+    ) -> usize {
+        let text = String::from_utf8_lossy(xml);
+        self.messages.push(Message {
+            call,
+            app,
+            contact,
+            id: attribute(&text, "id").unwrap_or_default().to_owned(),
+            hash: hash(xml),
+            promised: false,
+            denied: false,
+            durable,
+            poison,
+            utc,
+            written_on: None,
+            read_on: Vec::new(),
+        });
+        self.messages.len() - 1
+    }
+}
+
+/// The server has read a message of the app.
+pub(crate) fn read(ctx: &mut Ctx, conn: u32, app: usize, contact: usize, call: u32, xml: &[u8]) {
+    let oracle = &mut ctx.oracle;
+    let start = oracle.calls.get(call as usize).copied().unwrap_or(usize::MAX);
+    let of_call = oracle.messages.iter().enumerate().skip(start);
+    let found = of_call
+        .take_while(|(_, message)| message.call == call)
+        .find(|(_, message)| (message.app, message.contact) == (app, contact));
+    let Some((number, _)) = found else {
+        return ctx.violated(|| format!("m{call} reached contact {contact}, who is no recipient"));
+    };
+    let message = &mut oracle.messages[number];
+    let text = String::from_utf8_lossy(xml);
+    let (same_id, same) = (attribute(&text, "id") == Some(&message.id), hash(xml) == message.hash);
+    let again = !message.read_on.is_empty();
+    let twice_here = message.read_on.contains(&conn);
+    let (durable, denied) = (message.durable, message.denied);
+    message.read_on.push(conn);
+    let pair = &mut oracle.pairs[app][contact];
+    let on = pair.last_on.iter_mut().find(|(on, _)| *on == conn);
+    let overtaken_here = match on {
+        Some((_, last)) => number <= std::mem::replace(last, number),
+        None => {
+            pair.last_on.push((conn, number));
+            false
+        }
+    };
+    let overtaken = !again && pair.last_read.is_some_and(|last| last > number);
+    if !again {
+        pair.last_read = Some(number);
+    }
+    oracle.dups += u64::from(again);
+    if !same_id {
+        ctx.violated(|| format!("m{call} to contact {contact} came again with another id"));
+    }
+    if !same {
+        ctx.violated(|| format!("m{call} to contact {contact} is not what the app gave"));
+    }
+    if again && (!durable || twice_here) {
+        ctx.violated(|| format!("m{call} to contact {contact} was sent twice without a cut"));
+    }
+    if overtaken || overtaken_here {
+        ctx.violated(|| format!("m{call} to contact {contact} is out of order"));
+    }
+    if denied && durable {
+        ctx.violated(|| format!("m{call} to contact {contact} was sent though it was refused"));
+    }
+}
+
+/// The process got a stanza from its stream.
+pub(crate) fn received(ctx: &mut Ctx, app: usize, at: (usize, usize), run: u32, conn: u32) {
+    let Some(inbound) = ctx.oracle.pairs[app][at.0].inbound.get_mut(at.1) else {
+        return ctx.violated(|| format!("a stanza {at:?} arrived that nobody sent"));
+    };
+    if inbound.received != 0 {
+        return ctx.violated(|| format!("stanza {at:?} arrived twice"));
+    }
+    (inbound.received, inbound.conn) = (run, conn);
+}
+
+/// The app gets a delivery; `again` says that it is another attempt.
+pub(crate) fn delivered(
+    ctx: &mut Ctx,
+    (app, domain): (usize, usize),
+    at: (usize, usize),
+    id: u64,
+    run: u32,
+    again: bool,
+) {
+    if app != domain {
+        return ctx
+            .violated(|| format!("stanza {at:?} for app {domain} was delivered to app {app}"));
+    }
+    let pair = &mut ctx.oracle.pairs[app][at.0];
+    let Some(inbound) = pair.inbound.get_mut(at.1) else {
+        return ctx.violated(|| format!("a stanza {at:?} was delivered that nobody sent"));
+    };
+    let known = inbound.delivery.replace(id);
+    let before = std::mem::replace(&mut inbound.delivered, run);
+    // The run that got it may have died before it was told that the disk has it.
+    inbound.stored |= before == 0 && inbound.received != run;
+    let (stored, gone) = (inbound.stored, inbound.refused == run);
+    let replayed = inbound.replayed;
+    let overtaken = !again && !replayed && pair.last_delivered.is_some_and(|last| last >= at.1);
+    let beside = std::mem::replace(&mut pair.with_app, true);
+    if !again && !replayed {
+        pair.last_delivered = Some(at.1);
+    }
+    if known.is_some_and(|known| known != id) {
+        ctx.violated(|| format!("stanza {at:?} was delivered again with another id"));
+    }
+    if before == run && !again && !replayed {
+        ctx.violated(|| format!("stanza {at:?} was delivered twice without a crash"));
+    }
+    if before != 0 && before != run && !stored {
+        ctx.violated(|| format!("stanza {at:?} came back though it was never stored"));
+    }
+    if overtaken {
+        ctx.violated(|| format!("stanza {at:?} was delivered out of order"));
+    }
+    if beside {
+        ctx.violated(|| format!("stanza {at:?} was delivered beside another of its sender"));
+    }
+    if gone {
+        ctx.violated(|| format!("stanza {at:?} was delivered though its sender was refused"));
+    }
+}
+
+/// An attempt has ended; `done` says that it is the last.
+pub(crate) fn finished(ctx: &mut Ctx, app: usize, at: (usize, usize), done: bool) {
+    let pair = &mut ctx.oracle.pairs[app][at.0];
+    pair.with_app = false;
+    pair.inbound[at.1].handled |= done;
+}
+
+/// A dead letter is to be delivered again.
+pub(crate) fn replayed(ctx: &mut Ctx, app: usize, at: (usize, usize)) {
+    let inbound = &mut ctx.oracle.pairs[app][at.0].inbound[at.1];
+    if !inbound.dead {
+        return ctx.violated(|| format!("{at:?} is replayed and was no dead letter"));
+    }
+    (inbound.dead, inbound.refused, inbound.replayed) = (false, 0, true);
+}
+
+/// An iq of a contact was answered.
+pub(crate) fn answered(ctx: &mut Ctx, app: usize, at: (usize, usize)) {
+    let Some(inbound) = ctx.oracle.pairs[app][at.0].inbound.get_mut(at.1) else {
+        return ctx.violated(|| format!("an answer came to {at:?}, which nobody asked"));
+    };
+    inbound.answers += 1;
+    if inbound.kind != Kind::Iq || inbound.answers > 1 {
+        ctx.violated(|| format!("iq {at:?} was answered more than once"));
+    }
+}
+
+/// The process is gone.
+pub(crate) fn run_ended(ctx: &mut Ctx) {
+    for pair in ctx.oracle.pairs.iter_mut().flatten() {
+        pair.last_delivered = None;
+        pair.with_app = false;
+    }
+}
+
+/// Everything came to rest: nothing that was promised may be missing. `standing` are the connections
+/// that never broke, one for each app; `run` the process.
+pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
+    let (expiry, max_utc) = (ctx.profile.expiry, ctx.max_utc);
+    let mut given_up = ctx.oracle.expired + ctx.oracle.poisonous;
+    let mut missing = Vec::new();
+    for (number, message) in ctx.oracle.messages.iter().enumerate() {
+        if !message.promised || !message.read_on.is_empty() {
+            continue;
+        }
+        let excusable = message.durable
+            && (message.poison || message.utc.saturating_add(expiry) <= max_utc)
+            && given_up > 0;
+        let in_vain = !message.durable
+            && (message.written_on.is_none() || message.written_on != standing[message.app]);
+        given_up -= u64::from(excusable);
+        if !excusable && !in_vain {
+            missing.push((number, message.call, message.contact));
+        }
+    }
+    for (_, call, contact) in missing {
+        ctx.violated(|| format!("m{call} to contact {contact} was promised and is lost"));
+    }
+    for app in 0..ctx.oracle.pairs.len() {
+        for contact in 0..ctx.oracle.pairs[app].len() {
+            for number in 0..ctx.oracle.pairs[app][contact].inbound.len() {
+                settle_inbound(ctx, app, (contact, number), standing[app], run);
+            }
+        }
+    }
+}
+
+fn settle_inbound(ctx: &mut Ctx, app: usize, at: (usize, usize), standing: Option<u32>, run: u32) {
+    let inbound = ctx.oracle.pairs[app][at.0].inbound[at.1].clone();
+    if inbound.received == 0 || inbound.excused {
+        return;
+    }
+    if inbound.kind == Kind::Iq {
+        let certain = inbound.received == run && Some(inbound.conn) == standing;
+        if certain && inbound.answers != 1 {
+            ctx.violated(|| format!("iq {at:?} to app {app} was never answered"));
+        }
+        return;
+    }
+    let kept = inbound.stored || inbound.received == run;
+    let over = inbound.handled || inbound.refused > 0 || inbound.dead;
+    if kept && !over {
+        ctx.violated(|| format!("stanza {at:?} for app {app} was taken and is lost"));
+    }
+}
