@@ -24,7 +24,7 @@ APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd p
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
 
 # The parts of `make test`, in the order they run. The C library is tested in test-python and test-servers.
-TEST_PARTS := test-rust test-python test-servers test-go
+TEST_PARTS := test-rust test-simulator test-python test-servers test-go
 CHECK_PARTS := check-fmt check-clippy check-pure check-ruff check-types check-licences check-docs
 
 RUST_SOURCES   := Cargo.toml Cargo.lock $(shell find core python/src python/Cargo.toml capi -name '*.rs' -o -name Cargo.toml 2>/dev/null)
@@ -33,7 +33,7 @@ PYTHON_SOURCES := $(shell find python -path python/src -prune -o -type f -not -n
 .PHONY: help
 help: ## this list
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 ##### What people ask for
 
@@ -69,6 +69,11 @@ endef
 test-rust: rust apt ## unit, property and cross-crate tests of the Rust crates
 	PYTHONPATH=tests $(PYTHON) -m support.postgres -- $(CARGO) test --workspace
 
+# Twenty thousand scenarios in some ten seconds, and about a minute to build.
+.PHONY: test-simulator
+test-simulator: rust ## twenty thousand scenarios of the simulator, in a fast profile that keeps all checks
+	$(SIMULATE) 20000 1
+
 test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST='-k name' narrows)
 	$(BIN)/python -m pytest tests/python -m 'not servers' $(PYTEST)
 
@@ -95,6 +100,18 @@ fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (need
 .PHONY: header
 header: rust ## write capi/include/appxmpp.h anew (make test fails when it is out of date)
 	APPXMPP_UPDATE_HEADER=1 $(CARGO) test --quiet --package appxmpp-capi --test header
+
+SIMULATE = $(CARGO) run --quiet --profile simulate --package appxmpp-simulator --
+
+.PHONY: simulate simulate-trace simulate-mutations
+simulate: rust ## RUNS=100000 scenarios of the simulator from SEED=1 on (THREADS=2); the trace of the first that fails
+	@$(SIMULATE) $(or $(RUNS),100000) $(or $(SEED),1)
+
+simulate-trace: rust ## what happens in the scenario of SEED=1
+	@$(SIMULATE) trace $(or $(SEED),1)
+
+simulate-mutations: rust ## whether the simulator finds each fault of tests/simulator/mutations within RUNS=20000 (ONLY=name)
+	@tests/simulator/mutate build/mutations $(or $(RUNS),20000) $(ONLY)
 
 ##### Parts of the check
 
