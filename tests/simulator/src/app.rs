@@ -115,8 +115,8 @@ impl App {
         config.id_prefix = format!("i{run}-");
         config.pace = Pace {
             probes_per_second: 100,
-            patience: duration(3 * SEC),
-            refresh: Some(duration(15 * SEC)),
+            patience: duration(2 * SEC),
+            refresh: Some(duration(10 * SEC)),
         };
         let mut quotas = Quotas::default();
         if let Some(limit) = ctx.profile.quota_recipients {
@@ -399,7 +399,10 @@ impl App {
                     }
                     let inbound = self.handle_stanza(ctx, disk, utc, stanza);
                     sends.extend(inbound.sends);
-                    arrived.extend(inbound.delivery);
+                    if let Some(delivery) = inbound.delivery {
+                        self.check_address(ctx, &delivery);
+                        arrived.push_back(delivery);
+                    }
                 }
                 Event::Ready => {
                     ctx.note(4);
@@ -659,9 +662,6 @@ impl App {
                 )
             });
             let apps = (self.number, app);
-            if app >= ctx.profile.apps {
-                return ctx.violated(|| format!("app {} got what is nobody's", self.number));
-            }
             oracle::delivered(ctx, apps, (contact, number), delivery.id, self.run, again);
         }
         let down = self.down_until > ctx.now;
@@ -723,24 +723,24 @@ impl App {
         }
     }
 
-    /// A dead letter is to be delivered again.
-    pub(crate) fn replay(&mut self, ctx: &mut Ctx, disk: &Disk) {
-        let Deliveries::Inbox(_) = &self.deliveries else { return };
+    /// The oldest dead letter is to be delivered again; says whether there was one and it is.
+    pub(crate) fn replay(&mut self, ctx: &mut Ctx, disk: &Disk) -> bool {
+        let Deliveries::Inbox(inbox) = &mut self.deliveries else { return false };
         let dead = disk.dead_ids(&contacts::domain(self.number));
-        let Some(id) = dead.first().copied() else { return };
+        let Some(id) = dead.first().copied() else { return false };
         ctx.say(|| format!("app {}: delivery {id} is replayed", self.number));
         let replayed = self.service.replay_dead_letter(id);
         if disk.has_crashed() {
-            return;
+            return false;
         }
-        if let (Ok(Some(delivery)), Deliveries::Inbox(inbox)) = (replayed, &mut self.deliveries) {
-            if let Some((contact, app, number)) = of_stanza(&delivery.stanza) {
-                ctx.saw(Rare::Replayed, 1);
-                oracle::replayed(ctx, app, (contact, number));
-            }
-            self.surplus.1 += 1;
-            inbox.restore(ctx.now(), delivery);
+        let Ok(Some(delivery)) = replayed else { return false };
+        if let Some((contact, app, number)) = of_stanza(&delivery.stanza) {
+            ctx.saw(Rare::Replayed, 1);
+            oracle::replayed(ctx, app, (contact, number));
         }
+        self.surplus.1 += 1;
+        inbox.restore(ctx.now(), delivery);
+        true
     }
 
     // ---- Closing
@@ -785,6 +785,14 @@ impl App {
     }
 
     // ---- Checks
+
+    fn check_address(&self, ctx: &mut Ctx, delivery: &Delivery) {
+        let own = contacts::domain(self.number);
+        if delivery.stanza.to().is_none_or(|to| to.domainpart() != own) {
+            let to = delivery.field("to").unwrap_or_default();
+            ctx.violated(|| format!("what is addressed to {to} was taken by {own}"));
+        }
+    }
 
     /// The outbox's own counts of what it gave up.
     pub(crate) fn note_given_up(&mut self, ctx: &mut Ctx) {

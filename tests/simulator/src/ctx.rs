@@ -110,13 +110,14 @@ pub(crate) enum Rare {
     DeadLetter,
     Replayed,
     OverQuota,
+    Resumed,
 }
 
 /// How often each of [`Rare`] happened.
-pub(crate) type Seen = [u64; 18];
+pub(crate) type Seen = [u64; 19];
 
 /// The names of what [`Seen`] counts.
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 19] = [
     "cuts",
     "half-open connections",
     "conflicts",
@@ -135,6 +136,7 @@ pub(crate) const NAMES: [&str; 18] = [
     "dead letters",
     "dead letters replayed",
     "calls over quota",
+    "sessions resumed",
 ];
 
 impl Ctx {
@@ -153,7 +155,7 @@ impl Ctx {
             hash: 0xcbf2_9ce4_8422_2325,
             trace: traced.then(Vec::new),
             violation: None,
-            seen: [0; 18],
+            seen: [0; 19],
         }
     }
 

@@ -5,7 +5,9 @@
 //! the outbox, the inbox and the lanes. Only the glue between them and the operating system, which in
 //! the product is tokio's (`core/src/net`), is written again here, step by step the same.
 
+mod account;
 mod app;
+mod c2s;
 mod calls;
 mod contacts;
 mod ctx;
@@ -48,22 +50,41 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
-/// Runs the scenario of `seed`.
+/// Runs the scenario of `seed`: every eighth is one of an ordinary account, the others of components.
 pub fn run(seed: u64, traced: bool) -> Report {
+    if seed % 8 == 7 {
+        let mut world = account::World::new(seed, traced);
+        let panicked = caught(|| world.run());
+        let (messages, steps) = (world.messages(), world.steps);
+        return report(seed, world.ctx, panicked, (messages, steps));
+    }
     let mut world = world::World::new(seed, traced);
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let panicked = ended.err().map(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        format!("panic: {}", text.unwrap_or_default())
-    });
+    let panicked = caught(|| world.run());
+    let (messages, steps) = (world.ctx.oracle.messages.len(), world.steps);
+    report(seed, world.ctx, panicked, (messages, steps))
+}
+
+fn caught(run: impl FnOnce()) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(run)).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    Some(format!("panic: {}", text.unwrap_or_default()))
+}
+
+fn report(
+    seed: u64,
+    ctx: ctx::Ctx,
+    panicked: Option<String>,
+    (messages, steps): (usize, u64),
+) -> Report {
     Report {
         seed,
-        violation: panicked.or(world.ctx.violation.take()),
-        hash: world.ctx.hash,
-        steps: world.steps,
-        messages: world.ctx.oracle.messages.len(),
-        seen: world.ctx.seen,
-        trace: world.ctx.trace.take().unwrap_or_default(),
+        // What was wrong first may be why it panicked.
+        violation: ctx.violation.or(panicked),
+        hash: ctx.hash,
+        steps,
+        messages,
+        seen: ctx.seen,
+        trace: ctx.trace.unwrap_or_default(),
     }
 }

@@ -14,8 +14,9 @@ use crate::{calls, contacts, oracle};
 
 /// How long after the last fault everything may take to come to rest.
 const REST: Time = 400 * SEC;
-/// How long presence may stay wrong after that: a round of questions and the patience for answers.
-const REFRESH: Time = 25 * SEC;
+/// How long presence may stay wrong after that: a connection that takes nothing for a while, a round of
+/// questions, and the patience for answers.
+const REFRESH: Time = 30 * SEC;
 /// An event loop that goes round so often in one moment turns in a circle.
 const CIRCLE: u32 = 10_000;
 
@@ -37,6 +38,7 @@ pub(crate) struct World {
     acts_left: u64,
     flush_due: bool,
     faulty_until: Time,
+    replayed: bool,
     pub(crate) steps: u64,
 }
 
@@ -57,6 +59,7 @@ impl World {
             runs: 0,
             flush_due: false,
             faulty_until: 0,
+            replayed: false,
             steps: 0,
         }
     }
@@ -72,6 +75,10 @@ impl World {
                 rest_by = self.ctx.now + REST;
             }
             let at_rest = !self.ctx.turbulent && self.is_at_rest();
+            if at_rest && self.replay_dead_letters() {
+                self.settle();
+                continue;
+            }
             if at_rest && rested_at.is_none() {
                 rested_at = Some(self.ctx.now);
             } else if !self.is_connected() {
@@ -420,6 +427,21 @@ impl World {
         usable && !self.disk.has_pending() && process.apps.iter().all(App::is_at_rest)
     }
 
+    /// At rest for the first time, each dead letter is delivered after all; says whether there are any.
+    fn replay_dead_letters(&mut self) -> bool {
+        let (ctx, disk) = (&mut self.ctx, &self.disk);
+        let Some(process) = self.process.as_mut().filter(|_| !self.replayed) else { return false };
+        self.replayed = true;
+        let replayed = process.apps.iter_mut().map(|app| {
+            let mut count = 0;
+            while app.replay(ctx, disk) {
+                count += 1;
+            }
+            count
+        });
+        replayed.sum::<u32>() > 0
+    }
+
     fn is_connected(&self) -> bool {
         self.process.as_ref().is_some_and(|it| it.apps.iter().all(|app| app.link.is_ready()))
     }
@@ -486,7 +508,12 @@ fn check_pair(ctx: &mut Ctx, server: &Server, app: &App, contact: usize) {
         }
     }
     let told_otherwise = ctx.oracle.told_otherwise(app.number, contact);
-    if here.contact_is_subscribed() && there.relation.to && !there.sees && !told_otherwise {
+    if here.contact_is_subscribed()
+        && there.relation.to
+        && !there.sees
+        && !told_otherwise
+        && !it.was_gone
+    {
         ctx.violated(|| format!("{address} does not see that app {} is there", app.number));
     }
 }
