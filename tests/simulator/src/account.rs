@@ -25,6 +25,8 @@ struct Sent {
     /// The stream gave it up, so that it may be read again.
     given_back: bool,
     acked: bool,
+    /// The process that was to send it died; this side keeps nothing.
+    forgotten: bool,
 }
 
 /// What has to be true.
@@ -34,10 +36,19 @@ pub(crate) struct Book {
     last_read: Option<usize>,
     /// Which messages for the account it got, and in which session last.
     got: Vec<u32>,
+    /// Which of them are on the account's disk.
+    stored: Vec<bool>,
     last_got: Option<usize>,
 }
 
 impl Book {
+    /// The server was told that the account is done with the message `number`.
+    pub(crate) fn confirmed(&self, ctx: &mut Ctx, number: usize) {
+        if self.stored.get(number) != Some(&true) {
+            ctx.violated(|| format!("d{number} was acknowledged and is not stored"));
+        }
+    }
+
     /// The server has handled the account's message `number`.
     pub(crate) fn read(&mut self, ctx: &mut Ctx, session: u32, number: usize) {
         ctx.note(number as u64 ^ u64::from(session) << 32);
@@ -63,9 +74,10 @@ impl Book {
     fn get(&mut self, ctx: &mut Ctx, session: u32, number: usize) {
         if self.got.len() <= number {
             self.got.resize(number + 1, 0);
+            self.stored.resize(number + 1, false);
         }
         let before = std::mem::replace(&mut self.got[number], session);
-        if before == session {
+        if before == session && self.stored[number] {
             ctx.violated(|| format!("d{number} came twice in one session"));
         }
         if before == 0 {
@@ -90,6 +102,9 @@ pub(crate) struct World {
     /// Sent in this session and not acknowledged, with their positions.
     in_flight: VecDeque<(u64, usize)>,
     to_send: VecDeque<usize>,
+    /// What was handed out and is not on the disk: until when, which session and position, and which
+    /// message.
+    storing: VecDeque<(Time, (u32, u32), usize)>,
     /// Messages for the account so far.
     for_account: usize,
     paused_until: Time,
@@ -117,6 +132,7 @@ impl World {
             streams: 0,
             in_flight: VecDeque::new(),
             to_send: VecDeque::new(),
+            storing: VecDeque::new(),
             for_account: 0,
             paused_until: 0,
             steps: 0,
@@ -141,7 +157,7 @@ impl World {
             let next = self.next_at();
             if self.ctx.now > rest_by || next == NEVER {
                 let (in_flight, to_send) = (self.in_flight.len(), self.to_send.len());
-                let got = self.book.got.iter().filter(|session| **session > 0).count();
+                let got = self.book.stored.iter().filter(|stored| **stored).count();
                 let (wanted, up) = (self.for_account, self.is_ready());
                 return self.ctx.violated(|| {
                     format!("no rest: up {up}, {in_flight} in flight, {to_send} to send, {got} of {wanted} came")
@@ -164,6 +180,7 @@ impl World {
             Some(stream) => stream.poll_timeout().map_or(NEVER, time),
             None => self.dial_at,
         };
+        let own = own.min(self.storing.front().map_or(NEVER, |(at, ..)| *at));
         self.ctx.next_at().min(own.max(self.paused_until))
     }
 
@@ -172,8 +189,9 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        let all = self.book.got.len() == self.for_account && self.book.got.iter().all(|it| *it > 0);
-        let read = self.book.sent.iter().all(|sent| sent.read > 0 && sent.acked);
+        let stored = &self.book.stored;
+        let all = stored.len() == self.for_account && stored.iter().all(|stored| *stored);
+        let read = self.book.sent.iter().all(|it| it.forgotten || it.read > 0 && it.acked);
         self.is_ready() && self.in_flight.is_empty() && self.to_send.is_empty() && all && read
     }
 
@@ -204,7 +222,7 @@ impl World {
         }
         let a_while = self.ctx.rng.range(100 * MS, 12 * SEC);
         let calm = self.ctx.profile.faults.is_empty();
-        match self.ctx.rng.below(if calm { 16 } else { 20 }) {
+        match self.ctx.rng.below(if calm { 16 } else { 21 }) {
             0..=9 => {
                 for _ in 0..self.ctx.rng.range(1, 4) {
                     self.to_send.push_back(self.book.sent.len());
@@ -228,10 +246,55 @@ impl World {
                 self.host.paused_until = self.host.paused_until.max(until);
                 self.ctx.at(until, Ev::Tick);
             }
+            19 => self.crash(),
             _ => {
                 self.ctx.saw(Rare::ServerRestart, 1);
                 self.host.restart(&mut self.ctx);
             }
+        }
+    }
+
+    /// The process dies; another starts. What was only in its memory is gone.
+    fn crash(&mut self) {
+        self.ctx.saw(Rare::Crash, 1);
+        self.ctx.say(|| "the account's process dies".to_owned());
+        let silent = self.ctx.rng.permille(200);
+        if self.stream.take().is_some() {
+            self.host.network.cut(&mut self.ctx, self.conn, silent, Some(true));
+        }
+        self.resumption = None;
+        let in_flight = std::mem::take(&mut self.in_flight).into_iter().map(|(_, number)| number);
+        for number in in_flight.chain(std::mem::take(&mut self.to_send)) {
+            self.book.sent[number].forgotten = true;
+        }
+        for (.., number) in std::mem::take(&mut self.storing) {
+            if !self.book.stored[number] {
+                self.book.got[number] = 0;
+            }
+        }
+        self.book.last_got = None;
+        self.dial_at = self.ctx.now + self.ctx.rng.range(50 * MS, 2 * SEC);
+    }
+
+    /// What the disk has is confirmed: to the stream, or while there is none to what it left.
+    fn store(&mut self) {
+        while let Some((_, (session, position), number)) =
+            self.storing.pop_front_if(|(at, ..)| *at <= self.ctx.now)
+        {
+            self.book.stored[number] = true;
+            if session != self.session {
+                continue;
+            }
+            match (&mut self.stream, &mut self.resumption) {
+                (Some(stream), _) => stream.confirm(position),
+                (None, Some(resumption)) => resumption.confirm(position),
+                (None, None) => {}
+            }
+        }
+        if self.storing.is_empty()
+            && let Some(stream) = &mut self.stream
+        {
+            stream.confirm(stream.received());
         }
     }
 
@@ -241,11 +304,15 @@ impl World {
             self.dial();
         }
         let now = self.ctx.now();
+        if self.stream.is_none() {
+            self.store();
+        }
         let Some(stream) = &mut self.stream else { return };
         if stream.poll_timeout().is_some_and(|due| due <= now) {
             stream.handle_timeout(now);
         }
         self.poll();
+        self.store();
         self.send();
         self.flush();
     }
@@ -258,6 +325,7 @@ impl World {
         let mut config = ClientConfig::new(jid, Secret::new("secret"), nonce, prefix);
         config.encryption = Encryption::Direct;
         config.plain = true;
+        config.confirm = true;
         config.keepalive = Some(Keepalive {
             idle: duration(self.ctx.profile.keepalive_idle),
             answer: duration(self.ctx.profile.keepalive_answer),
@@ -286,7 +354,7 @@ impl World {
                 ClientEvent::Stanza(stanza) => {
                     let number = stanza.id().and_then(|id| id.strip_prefix('d')?.parse().ok());
                     if let Some(number) = number {
-                        self.book.get(&mut self.ctx, self.session, number);
+                        self.got(number);
                     }
                 }
                 ClientEvent::Acked(position) => self.acked(position),
@@ -308,6 +376,15 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// A message is handed out: the disk gets it, after those before it.
+    fn got(&mut self, number: usize) {
+        self.book.get(&mut self.ctx, self.session, number);
+        let position = self.stream.as_ref().map_or(0, ClientStream::received);
+        let last = self.storing.back().map_or(0, |(at, ..)| *at);
+        let at = last.max(self.ctx.now + self.ctx.rng.below(self.ctx.profile.flush));
+        self.storing.push_back((at, (self.session, position), number));
     }
 
     fn ready(&mut self, resumed: bool) {

@@ -1,13 +1,14 @@
 //! One app: what `core/src/net/app/` does with the service, the outbox and the deliveries, one step
 //! at a time.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use appxmpp::service::outbox::Accepted;
 use appxmpp::service::{
     Attempt, Delivery, Inbox, LaneLimits, Lanes, Outbox, OutboxLimits, Pace, Quotas, Resource,
-    Retry, Service, ServiceConfig, Ticket, Verdict,
+    Retry, Service, ServiceConfig, Show, Ticket, Verdict,
 };
 use appxmpp::stanza::{Condition, Stanza, StanzaKind};
 use appxmpp::store::{Change, Durability};
@@ -62,8 +63,7 @@ enum Task {
     },
     /// Room in the lanes.
     Room {
-        delivery: Box<Delivery>,
-        rest: VecDeque<Delivery>,
+        waiting: VecDeque<Delivery>,
         sends: Vec<Bytes>,
         until: Time,
     },
@@ -85,6 +85,8 @@ pub(crate) struct App {
     expiry_at: Time,
     run: u32,
     pub(crate) used: Used,
+    /// How often the checks themselves called the app.
+    looks: Cell<u64>,
     /// The subscriptions with each contact, by the checks' own rules, and whether the store lags
     /// behind because it was at fault.
     relations: Vec<(Relation, bool)>,
@@ -190,6 +192,7 @@ impl App {
             expiry_at: ctx.now,
             run,
             used,
+            looks: Cell::new(0),
             relations,
             stopping: false,
             down_until: 0,
@@ -357,8 +360,8 @@ impl App {
         }
         match std::mem::replace(&mut self.task, Task::Idle) {
             Task::Idle => {}
-            Task::Room { delivery, rest, sends, until } => {
-                self.make_room(ctx, server, *delivery, rest, sends, until);
+            Task::Room { waiting, sends, until } => {
+                self.deliver(ctx, server, waiting, sends, until);
                 return matches!(self.task, Task::Idle);
             }
             keeping @ Task::Keeping { .. } => {
@@ -433,7 +436,7 @@ impl App {
             self.service.submit(changes, Box::new(done));
             self.task = Task::Keeping { arrived, sends };
         } else {
-            self.deliver_all(ctx, server, arrived, sends);
+            self.deliver(ctx, server, arrived, sends, ctx.now + ROOM_TIMEOUT);
         }
     }
 
@@ -519,31 +522,30 @@ impl App {
                 }
             }
         }
-        if let Task::Keeping { mut arrived, sends } = std::mem::replace(&mut self.task, Task::Idle)
-        {
-            let delivery = arrived.pop_front();
-            if let Some(delivery) = delivery {
-                let until = ctx.now + ROOM_TIMEOUT;
-                self.task =
-                    Task::Room { delivery: Box::new(delivery), rest: arrived, sends, until };
-            }
+        let task = std::mem::replace(&mut self.task, Task::Idle);
+        let Task::Keeping { mut arrived, mut sends } = task else { return };
+        if !stored {
+            self.refuse_unstored(ctx, &mut arrived, &mut sends);
         }
+        self.task = Task::Room { waiting: arrived, sends, until: ctx.now + ROOM_TIMEOUT };
     }
 
-    fn deliver_all(
-        &mut self,
+    /// What a crash would lose is not taken: its sender is told, where one tells senders.
+    fn refuse_unstored(
+        &self,
         ctx: &mut Ctx,
-        server: &mut Server,
-        mut arrived: VecDeque<Delivery>,
-        sends: Vec<Bytes>,
+        arrived: &mut VecDeque<Delivery>,
+        sends: &mut Vec<Bytes>,
     ) {
-        match arrived.pop_front() {
-            None => self.write(ctx, server, &sends),
-            Some(delivery) => {
-                let until = ctx.now + ROOM_TIMEOUT;
-                self.make_room(ctx, server, delivery, arrived, sends, until);
+        arrived.retain(|delivery| {
+            let answer = self.service.refuse(delivery, Condition::ResourceConstraint);
+            let is_taken = answer.is_none();
+            if !is_taken {
+                self.note_refused(ctx, delivery);
             }
-        }
+            sends.extend(answer);
+            is_taken
+        });
     }
 
     fn push(&mut self, ctx: &Ctx, delivery: Delivery) -> Result<(), Box<Delivery>> {
@@ -563,28 +565,26 @@ impl App {
         }
     }
 
-    fn make_room(
+    fn deliver(
         &mut self,
         ctx: &mut Ctx,
         server: &mut Server,
-        delivery: Delivery,
-        mut rest: VecDeque<Delivery>,
+        mut waiting: VecDeque<Delivery>,
         mut sends: Vec<Bytes>,
         mut until: Time,
     ) {
-        let mut next = Some(delivery);
-        while let Some(delivery) = next {
+        while let Some(delivery) = waiting.pop_front() {
             if let Err(delivery) = self.push(ctx, delivery) {
                 let full = self.waiting() >= ctx.profile.lane_deliveries;
                 if !self.stopping && full && until > ctx.now {
                     self.write(ctx, server, &std::mem::take(&mut sends));
-                    self.task = Task::Room { delivery, rest, sends, until };
+                    waiting.push_front(*delivery);
+                    self.task = Task::Room { waiting, sends, until };
                     return;
                 }
                 self.refuse(ctx, &delivery, &mut sends);
             }
             until = ctx.now + ROOM_TIMEOUT;
-            next = rest.pop_front();
         }
         self.write(ctx, server, &sends);
     }
@@ -702,8 +702,10 @@ impl App {
             Verdict::RetryAt(_) => ctx.saw(Rare::Retried, 1),
             Verdict::Dead => {
                 ctx.saw(Rare::DeadLetter, 1);
-                let utc = ctx.utc();
-                let buried = self.service.bury_delivery(delivery.id, utc, "no answer");
+                let (utc, faults) = (ctx.utc(), disk.faults());
+                let dead = self.service.delivery_dead(delivery.id, utc, "no answer");
+                self.service.settle_delivery(dead);
+                disk.flush();
                 if disk.has_crashed() {
                     return;
                 }
@@ -712,7 +714,10 @@ impl App {
                     inbound.dead = true;
                     let stored = inbound.stored;
                     let queue = contacts::domain(app);
-                    if buried.is_ok() && stored && !disk.dead_ids(&queue).contains(&delivery.id) {
+                    if disk.faults() == faults
+                        && stored
+                        && !disk.dead_ids(&queue).contains(&delivery.id)
+                    {
                         ctx.violated(|| format!("dead letter k{contact}-{app}-{number} is gone"));
                     }
                 }
@@ -729,11 +734,12 @@ impl App {
         let dead = disk.dead_ids(&contacts::domain(self.number));
         let Some(id) = dead.first().copied() else { return false };
         ctx.say(|| format!("app {}: delivery {id} is replayed", self.number));
-        let replayed = self.service.replay_dead_letter(id);
+        let replayed = self.service.replay_dead_letters(&[id].into());
         if disk.has_crashed() {
             return false;
         }
-        let Ok(Some(delivery)) = replayed else { return false };
+        let delivery = replayed.ok().and_then(|replayed| replayed.into_iter().next());
+        let Some(delivery) = delivery else { return false };
         if let Some((contact, app, number)) = of_stanza(&delivery.stanza) {
             ctx.saw(Rare::Replayed, 1);
             oracle::replayed(ctx, app, (contact, number));
@@ -786,6 +792,12 @@ impl App {
 
     // ---- Checks
 
+    /// What the app shows of a contact.
+    pub(crate) fn shows(&self, address: &str) -> Option<Show> {
+        self.looks.set(self.looks.get() + 1);
+        self.service.get_presence(&[address], None).ok()?.first()?.show
+    }
+
     fn check_address(&self, ctx: &mut Ctx, delivery: &Delivery) {
         let own = contacts::domain(self.number);
         if delivery.stanza.to().is_none_or(|to| to.domainpart() != own) {
@@ -815,7 +827,9 @@ impl App {
             ctx.violated(|| format!("{waiting} deliveries wait where {most} may"));
         }
         let usage = self.service.usage();
-        for (usage, counted) in usage.iter().zip(self.used.counts) {
+        let mut used = self.used.counts;
+        used[Resource::ApiCalls as usize] += self.looks.get();
+        for (usage, counted) in usage.iter().zip(used) {
             if usage.used != counted {
                 let (name, used) = (usage.resource.as_str(), usage.used);
                 ctx.violated(|| format!("{name} is {used} and should be {counted}"));

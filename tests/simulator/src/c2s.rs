@@ -211,12 +211,14 @@ impl Host {
                 self.write(ctx, conn, format!("<success xmlns='{}'/>", ns::SASL));
             }
             (ns::SM, "enable") => self.enable(ctx, conn),
-            (ns::SM, "resume") => self.resume(ctx, conn, element.attr("previd"), number("h")),
+            (ns::SM, "resume") => {
+                self.resume(ctx, book, conn, (element.attr("previd"), number("h")));
+            }
             (ns::SM, "r") => {
                 let handled = self.session.as_ref().map_or(0, |session| session.handled);
                 self.write(ctx, conn, format!("<a xmlns='{}' h='{handled}'/>", ns::SM));
             }
-            (ns::SM, "a") => self.acknowledged(ctx, number("h")),
+            (ns::SM, "a") => self.acknowledged(ctx, book, number("h")),
             (ns::CLIENT, "iq" | "message" | "presence") => self.stanza(ctx, book, conn, element),
             _ => ctx.violated(|| format!("the account wrote {}", element.to_xml())),
         }
@@ -245,7 +247,13 @@ impl Host {
         }
     }
 
-    fn resume(&mut self, ctx: &mut Ctx, conn: u32, id: Option<&str>, h: Option<u32>) {
+    fn resume(
+        &mut self,
+        ctx: &mut Ctx,
+        book: &mut Book,
+        conn: u32,
+        (id, h): (Option<&str>, Option<u32>),
+    ) {
         let id: Option<u32> = id.and_then(|id| id.parse().ok());
         let known = self.session.as_ref().is_some_and(|session| Some(session.id) == id);
         if !known {
@@ -254,7 +262,7 @@ impl Host {
             return self.write(ctx, conn, format!("<failed xmlns='{}'{h}/>", ns::SM));
         }
         self.detach_session(ctx);
-        self.acknowledged(ctx, h);
+        self.acknowledged(ctx, book, h);
         let Some(session) = &mut self.session else { return };
         session.detached = None;
         let (handled, again) = (session.handled, session.unacked.clone());
@@ -268,13 +276,15 @@ impl Host {
         }
     }
 
-    fn acknowledged(&mut self, ctx: &mut Ctx, h: Option<u32>) {
+    fn acknowledged(&mut self, ctx: &mut Ctx, book: &mut Book, h: Option<u32>) {
         let Some((session, h)) = self.session.as_mut().zip(h) else { return };
         let news = h.wrapping_sub(session.acked) as usize;
         if news > session.unacked.len() {
             return ctx.violated(|| format!("the account acknowledges {h}, more than it was sent"));
         }
-        session.unacked.drain(..news);
+        for number in session.unacked.drain(..news).flatten() {
+            book.confirmed(ctx, number);
+        }
         session.acked = h;
     }
 
