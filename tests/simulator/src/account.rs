@@ -278,9 +278,10 @@ impl World {
 
     /// What the disk has is confirmed: to the stream, or while there is none to what it left.
     fn store(&mut self) {
-        while let Some((_, (session, position), number)) =
-            self.storing.pop_front_if(|(at, ..)| *at <= self.ctx.now)
+        while let Some((at, (session, position), number)) = self.storing.front().copied()
+            && at <= self.ctx.now
         {
+            self.storing.pop_front();
             self.book.stored[number] = true;
             if session != self.session {
                 continue;

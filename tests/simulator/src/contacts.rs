@@ -87,12 +87,12 @@ fn say(
     let number = inbound.len();
     inbound.push(Inbound::new(kind));
     let (own, domain) = (own(app), domain(app));
-    let to = if kind == Kind::Iq && number % 2 == 0 { &domain } else { &own };
+    let to = if kind == Kind::Iq && number.is_multiple_of(2) { &domain } else { &own };
     let xml = format!(
         "<{name} from='c{contact}@users.example{resource}' to='{to}' id='k{contact}-{app}-{number}'{rest}"
     );
     ctx.say(|| format!("contact {contact} says {xml}"));
-    server.to_component(ctx, app, xml.as_bytes());
+    server.send_to(ctx, app, xml.as_bytes());
 }
 
 pub(crate) fn subscription(server: &mut Server, ctx: &mut Ctx, pair: (usize, usize), verb: Verb) {

@@ -13,6 +13,7 @@ use crate::ctx::{Ctx, Ev, MS, NEVER, SEC, Time, duration, time};
 use crate::server::{SECRET, Server};
 
 /// What the app's task is told, in this order.
+#[expect(clippy::large_enum_variant, reason = "nearly every event is a stanza")]
 pub(crate) enum Event {
     Ready,
     Stanza { conn: u32, stanza: Stanza },
@@ -123,7 +124,7 @@ impl Link {
 
     fn try_again(&mut self, ctx: &mut Ctx) {
         self.tries += 1;
-        let most = (500 * MS << self.tries.min(4)).min(5 * SEC);
+        let most = ((500 * MS) << self.tries.min(4)).min(5 * SEC);
         self.dial_at = if self.closing { NEVER } else { ctx.now + ctx.rng.range(most / 2, most) };
     }
 

@@ -322,10 +322,10 @@ pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
     for (_, call, contact) in missing {
         ctx.violated(|| format!("m{call} to contact {contact} was promised and is lost"));
     }
-    for app in 0..ctx.oracle.pairs.len() {
+    for (app, standing) in standing.iter().copied().enumerate() {
         for contact in 0..ctx.oracle.pairs[app].len() {
             for number in 0..ctx.oracle.pairs[app][contact].inbound.len() {
-                settle_inbound(ctx, app, (contact, number), standing[app], run);
+                settle_inbound(ctx, app, (contact, number), standing, run);
             }
         }
     }

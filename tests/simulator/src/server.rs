@@ -174,7 +174,7 @@ impl Server {
     }
 
     /// A stanza goes to an app, if it is connected; else its sender would be told, and knows.
-    pub(crate) fn to_component(&mut self, ctx: &mut Ctx, app: usize, xml: &[u8]) {
+    pub(crate) fn send_to(&mut self, ctx: &mut Ctx, app: usize, xml: &[u8]) {
         let Some(conn) = self.active(app).filter(|_| self.up) else { return };
         let taken = self.session(conn).is_some_and(|it| it.stream.send(xml).is_ok());
         if taken {
@@ -241,7 +241,7 @@ impl Server {
             );
             xml.into()
         };
-        self.to_component(ctx, app, &answer);
+        self.send_to(ctx, app, &answer);
     }
 
     /// A stanza for nobody here goes to an app all the same.
@@ -252,7 +252,7 @@ impl Server {
             "<message from='c0@users.example/r0' to='{to}' id='k0-7-0'><body>lost</body></message>"
         );
         ctx.say(|| format!("server: misroutes {xml}"));
-        self.to_component(ctx, app, xml.as_bytes());
+        self.send_to(ctx, app, xml.as_bytes());
     }
 
     /// The server goes down, politely or not, and is up again after `down`.
