@@ -796,6 +796,22 @@ appxmpp_str appxmpp_stanza_xml(const appxmpp_stanza *stanza);
 // Frees a stanza; NULL is allowed.
 void appxmpp_stanza_free(appxmpp_stanza *stanza);
 
+// The name of number `index`, from 0 on; empty where there are no more. Lives for ever. There are
+// `ready` (1 if a stream is up), `connects`, `disconnects`, `stanzas_in`, `stanzas_out`, `bytes_in`,
+// `bytes_out`, `stanzas_skipped`, `outbound_queue` (stanzas that wait to be written), `contacts`,
+// `deliveries` (events that wait or are being handled), `deliveries_handled`, `deliveries_failed`,
+// `deliveries_refused` (for which there was no room); others may be added.
+appxmpp_str appxmpp_stat_name(size_t index);
+
+// The number called `name`, one of `appxmpp_stat_name`.
+//
+// Fails with `APPXMPP_INVALID_ARGUMENT` for another name.
+appxmpp_result appxmpp_connection_stat(const appxmpp_connection *connection,
+                                       const char *name,
+                                       size_t name_len,
+                                       uint64_t *out,
+                                       appxmpp_error **error);
+
 // A stream of the component `domain` on a connection made at `now_ms`; `out` receives a new handle.
 // Our header is there to be transmitted. `id_prefix` begins the ids of the stream's own pings: pass
 // random letters that nobody else can guess.

@@ -21,6 +21,7 @@ GROUPS = {
     "event": "event.rs",
     "subscription": "subscription.rs",
     "stream": "stream.rs",
+    "stats": "stats.rs",
     "log": "log.rs",
 }
 

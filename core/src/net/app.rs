@@ -100,6 +100,47 @@ pub struct AppStats {
     pub outbox: Option<OutboxStats>,
 }
 
+impl AppStats {
+    /// How faces name the [numbers](Self::numbers).
+    pub const NAMES: [&str; 14] = [
+        "ready",
+        "connects",
+        "disconnects",
+        "stanzas_in",
+        "stanzas_out",
+        "bytes_in",
+        "bytes_out",
+        "stanzas_skipped",
+        "outbound_queue",
+        "contacts",
+        "deliveries",
+        "deliveries_handled",
+        "deliveries_failed",
+        "deliveries_refused",
+    ];
+
+    /// The numbers that faces show, in the order of their [names](Self::NAMES).
+    pub fn numbers(&self) -> [u64; 14] {
+        let link = self.connection;
+        [
+            u64::from(link.ready),
+            link.connects,
+            link.disconnects,
+            link.stanzas_in,
+            link.stanzas_out,
+            link.bytes_in,
+            link.bytes_out,
+            link.skipped,
+            link.outbound_queue as u64,
+            self.contacts as u64,
+            self.deliveries as u64,
+            self.handled,
+            self.failed,
+            self.refused,
+        ]
+    }
+}
+
 /// One app, connected: what a face translates to and from.
 ///
 /// Cloning it gives another handle of the same app; dropping the last one closes it, without
