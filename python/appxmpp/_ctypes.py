@@ -6,7 +6,9 @@ the system's.
 """
 
 import atexit
+import collections
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -47,10 +49,18 @@ class _Presence(ctypes.Structure):
     _fields_ = [("available", ctypes.c_bool), ("valid", ctypes.c_bool), ("show", ctypes.c_int32)]
 
 
+class _Transition(ctypes.Structure):
+    _fields_ = [("passes", ctypes.c_bool), ("state", ctypes.c_int32)]
+
+
 _Error = ctypes.POINTER(_Handle)
 _Texts = ctypes.POINTER(_Text)
 _Sizes = ctypes.POINTER(_Size)
 _Statuses = ctypes.POINTER(ctypes.c_int32)
+
+_LogCallback = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
+)
 
 _FUNCTIONS = {
     "version_check": (ctypes.c_bool, [ctypes.c_int32] * 3),
@@ -63,11 +73,18 @@ _FUNCTIONS = {
     "options_set_secret": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_state_file": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_inbound_services": (ctypes.c_int, [_Handle, _Texts, _Sizes, _Size, _Error]),
+    "options_set_bodiless_messages": (ctypes.c_int, [_Handle, ctypes.c_bool, _Error]),
     "options_free": (None, [_Handle]),
     "connection_open": (ctypes.c_int, [_Text, _Size, _Handle, _Error, _Error]),
     "connection_wait_ready": (ctypes.c_int, [_Handle, ctypes.c_uint64, _Error]),
     "connection_is_ready": (ctypes.c_bool, [_Handle]),
     "connection_address": (_Str, [_Handle]),
+    "connection_stat": (
+        ctypes.c_int,
+        [_Handle, _Text, _Size, ctypes.POINTER(ctypes.c_uint64), _Error],
+    ),
+    "stat_name": (_Str, [_Size]),
+    "log_set": (ctypes.c_int, [ctypes.c_int32, _LogCallback, _Handle, _Handle, _Error]),
     "connection_next_event": (ctypes.c_int, [_Handle, ctypes.c_uint64, _Error, _Error]),
     "connection_close": (ctypes.c_int, [_Handle, ctypes.c_uint64, _Error]),
     "connection_free": (None, [_Handle]),
@@ -92,6 +109,10 @@ _FUNCTIONS = {
     "event_done": (ctypes.c_int, [_Handle, ctypes.c_bool, _Error]),
     "event_free": (None, [_Handle]),
     "stanza_attribute": (_Str, [_Handle, _Text, _Size]),
+    "subscription_next": (
+        ctypes.c_int,
+        [ctypes.c_int32, ctypes.c_bool, _Text, _Size, ctypes.POINTER(_Transition), _Error],
+    ),
 }
 
 
@@ -234,7 +255,7 @@ def _in_slices(call, timeout):
 
 
 class _Options(object):
-    def __init__(self, secret, app_id, inbound_services, state):
+    def __init__(self, secret, app_id, inbound_services, state, bodiless_messages):
         self.handle = _Handle()
         _call("options_new", ctypes.byref(self.handle))
         for name, value in (("app_id", app_id), ("secret", secret), ("state_file", state)):
@@ -242,6 +263,7 @@ class _Options(object):
                 _call("options_set_" + name, self.handle, *_pair(value))
         if inbound_services is not None:
             _call("options_set_inbound_services", self.handle, *_array(inbound_services))
+        _call("options_set_bodiless_messages", self.handle, bool(bodiless_messages))
 
     def __del__(self, free=_library.appxmpp_options_free):
         free(self.handle)
@@ -250,13 +272,20 @@ class _Options(object):
 class App(object):
     """One application on one connection; see ``_native.pyi``. The first use opens it."""
 
-    def __init__(self, backend, secret=None, app_id=None, inbound_services=None, state=None):
+    def __init__(
+        self,
+        backend,
+        secret=None,
+        app_id=None,
+        inbound_services=None,
+        state=None,
+        bodiless_messages=False,
+    ):
         self._backend = _utf8(backend)
-        self._options = _Options(secret, app_id, inbound_services, state)
+        self._options = _Options(secret, app_id, inbound_services, state, bodiless_messages)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._handle = None
-        self._counts = {"deliveries_handled": 0, "deliveries_failed": 0}
 
     def _live(self):
         if self._pid != os.getpid():
@@ -277,6 +306,7 @@ class App(object):
                 )
                 self._handle = handle
                 _opened.add(self)
+                _log.start()
             return self._handle
 
     def __del__(self, free=_library.appxmpp_connection_free, getpid=os.getpid):
@@ -360,10 +390,7 @@ class App(object):
 
     def done(self, delivery, status):
         """`delivery` has been handled; the app answered with the HTTP status `status`."""
-        handled = 200 <= status < 400
-        if delivery._end(handled):
-            with self._lock:
-                self._counts["deliveries_handled" if handled else "deliveries_failed"] += 1
+        delivery._end(200 <= status < 400)
 
     def close(self, timeout):
         """Wait for deliveries under way, tell contacts, end the stream: in `timeout` seconds."""
@@ -371,8 +398,15 @@ class App(object):
             _call("connection_close", self._handle, int(timeout * 1000))
 
     def stats(self):
-        """Whether a stream is up, and what became of deliveries."""
-        return dict(self._counts, ready=int(_library.appxmpp_connection_is_ready(self._live())))
+        """Numbers about the connection and its deliveries; see ``_native.pyi``."""
+        handle, number = self._live(), ctypes.c_uint64()
+        found = {}
+        while True:
+            name = _lent(_library.appxmpp_stat_name(len(found)))
+            if not name:
+                return found
+            _call("connection_stat", handle, *(_pair(name) + (ctypes.byref(number),)))
+            found[name] = int(number.value)
 
 
 class Delivery(object):
@@ -401,11 +435,9 @@ class Delivery(object):
     def _end(self, handled):
         with self._lock:
             event, self._event = self._event, None
-        if event is None:
-            return False
-        _call("event_done", event, handled)
-        _library.appxmpp_event_free(event)
-        return True
+        if event is not None:
+            _call("event_done", event, handled)
+            _library.appxmpp_event_free(event)
 
     def __del__(self, free=_library.appxmpp_event_free):
         if getattr(self, "_event", None) is not None:
@@ -415,6 +447,87 @@ class Delivery(object):
         return "<Delivery %d to %s from %s>" % (self.id, self.path, self.sender)
 
 
+def subscription_next(state, inbound, kind):
+    """Whether a presence of type `kind` passes, and the state afterwards; see ``_native.pyi``."""
+    found = _Transition()
+    _call("subscription_next", state, bool(inbound), *(_pair(kind) + (ctypes.byref(found),)))
+    return found.passes, found.state
+
+
+# The header's APPXMPP_LOG_*, from off on, and a level of `logging` for each.
+_LOG_OFF = 0
+_LOG_LEVELS = (None, logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _Log(object):
+    """Brings what the library says to `logging`: `appxmpp.net`, `appxmpp.store`, ...
+
+    The library calls from whatever thread has something to say, which may hold a lock of its own:
+    there it is only kept, and a thread of this process hands it to `logging`.
+    """
+
+    # How long a change of the logger's level, or a record, may go unnoticed, in seconds.
+    _PAUSE = 0.2
+
+    def __init__(self):
+        self._pid = None
+        self._kept = collections.deque(maxlen=1024)
+        self._callback = _LogCallback(self._said)
+        self._level = _LOG_OFF
+        self._end = threading.Event()
+
+    def _said(self, _userdata, level, source, text, length):
+        self._kept.append((level, source, ctypes.string_at(text, length)))
+
+    def start(self):
+        """Start, once in a process. It ends with the interpreter."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._kept.clear()
+        self._level = _LOG_OFF
+        self._end = threading.Event()
+        self._look()
+        thread = threading.Thread(target=self._work, args=(self._end,), name="appxmpp-log")
+        thread.daemon = True
+        thread.start()
+
+    def _look(self):
+        """Has the library say what the logger wants to hear."""
+        wanted = logging.getLogger("appxmpp").getEffectiveLevel()
+        level = max(
+            [_LOG_OFF] + [n for n, known in enumerate(_LOG_LEVELS) if known and known >= wanted]
+        )
+        if level != self._level:
+            self._set(level)
+
+    def _set(self, level):
+        callback = self._callback if level else ctypes.cast(None, _LogCallback)
+        _call("log_set", level, callback, None, None)
+        self._level = level
+
+    def _work(self, end):
+        while not end.is_set():
+            end.wait(self._PAUSE)
+            self._look()
+            self._hand_on()
+
+    def _hand_on(self):
+        while self._kept:
+            level, source, text = self._kept.popleft()
+            number = _LOG_LEVELS[min(level, len(_LOG_LEVELS) - 1)]
+            source = _native(source).replace("::", ".")
+            logging.getLogger("appxmpp." + source).log(number, "%s", _native(text))
+
+    def stop(self):
+        """End it; what was said is handed on."""
+        if self._pid == os.getpid() and not self._end.is_set():
+            self._end.set()
+            self._set(_LOG_OFF)
+            self._hand_on()
+
+
+_log = _Log()
 _opened = weakref.WeakSet()
 
 
@@ -425,3 +538,4 @@ def _close_all():
             app.close(2.0)
         except Exception as error:
             sys.stderr.write("appxmpp: %s\n" % error)
+    _log.stop()

@@ -11,6 +11,7 @@ class App:
         app_id: str | None = None,
         inbound_services: list[str] | None = None,
         state: str | None = None,
+        bodiless_messages: bool = False,
     ) -> None: ...
     @property
     def app_id(self) -> str: ...
@@ -40,3 +41,5 @@ class Delivery:
     service: str
     fields: list[tuple[str, str]]
     sender: str
+
+def subscription_next(state: int, inbound: bool, kind: str) -> tuple[bool, int]: ...

@@ -15,6 +15,7 @@ __all__ = [
     "gateway_main",
     "log_level",
     "log_records",
+    "subscription_next",
 ]
 
 __version__: str
@@ -39,6 +40,7 @@ class App:
         app_id: str | None = None,
         inbound_services: list[str] | None = None,
         state: str | None = None,
+        bodiless_messages: bool = False,
     ) -> App:
         """Describe a connection; nothing is opened yet.
 
@@ -49,6 +51,7 @@ class App:
             app_id: The application id; by default the part of DOMAIN before the first dot.
             inbound_services: What the app wants delivered, as app.yaml names it; all if None.
             state: A file that keeps subscriptions and presence; memory alone if None.
+            bodiless_messages: Whether messages without a body (chat states, …) are delivered.
 
         Raises:
             ConfigError: One of them is wrong.
@@ -272,3 +275,10 @@ def log_records(timeout: float) -> list[tuple[int, str, str]]:
 
 def _panic(text: str) -> None:
     """Panic, which raises InternalError."""
+
+def subscription_next(state: int, inbound: bool, kind: str) -> tuple[bool, int]:
+    """Whether a presence of type `kind` passes, and the state afterwards (RFC 6121 appendix A).
+
+    States are numbered 0 to 8: none, none + out, none + in, none + out + in, to, to + in, from,
+    from + out, both.
+    """

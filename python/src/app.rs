@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use appxmpp::net::{self, AppConfig, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime};
+use appxmpp::net::{self, AppConfig, AppStats, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime};
 use appxmpp::service::{self, InboundServices, MessageCall, PresenceCall, ServiceConfig, Status};
 use appxmpp::{Error, ErrorKind};
 use pyo3::prelude::*;
@@ -91,13 +91,16 @@ impl App {
 #[pymethods]
 impl App {
     #[new]
-    #[pyo3(signature = (backend, *, secret=None, app_id=None, inbound_services=None, state=None))]
+    #[pyo3(signature = (
+        backend, *, secret=None, app_id=None, inbound_services=None, state=None, bodiless_messages=false
+    ))]
     fn new(
         backend: &str,
         secret: Option<String>,
         app_id: Option<&str>,
         inbound_services: Option<Vec<PyBackedStr>>,
         state: Option<String>,
+        bodiless_messages: bool,
     ) -> PyResult<Self> {
         guarded(|| {
             let settings = || {
@@ -110,6 +113,7 @@ impl App {
                 let connection = ConnectionConfig::for_backend(&backend, secret)?;
                 let mut service = ServiceConfig::at(connection.addresses(app_id)?);
                 service.inbound = inbound;
+                service.bodiless_messages = bodiless_messages;
                 Ok(Settings { connection, service, state })
             };
             let settings = settings().map_err(|error| raised(&error))?;
@@ -236,26 +240,9 @@ impl App {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         guarded(|| {
-            let app = self.live(py)?.stats().map_err(|error| raised(&error))?;
-            let link = app.connection;
+            let stats = self.live(py)?.stats().map_err(|error| raised(&error))?;
             let dict = PyDict::new(py);
-            let numbers = [
-                ("ready", u64::from(link.ready)),
-                ("connects", link.connects),
-                ("disconnects", link.disconnects),
-                ("stanzas_in", link.stanzas_in),
-                ("stanzas_out", link.stanzas_out),
-                ("bytes_in", link.bytes_in),
-                ("bytes_out", link.bytes_out),
-                ("stanzas_skipped", link.skipped),
-                ("outbound_queue", link.outbound_queue as u64),
-                ("contacts", app.contacts as u64),
-                ("deliveries", app.deliveries as u64),
-                ("deliveries_handled", app.handled),
-                ("deliveries_failed", app.failed),
-                ("deliveries_refused", app.refused),
-            ];
-            for (name, number) in numbers {
+            for (name, number) in AppStats::NAMES.into_iter().zip(stats.numbers()) {
                 dict.set_item(name, number)?;
             }
             Ok(dict)

@@ -19,8 +19,9 @@ mod _native {
     use std::ffi::{CStr, OsString};
 
     use appxmpp::net::Backend;
+    use appxmpp::service::roster::{Direction, Subscription, SubscriptionVerb};
     use appxmpp_gateway::cli;
-    use pyo3::exceptions::PyRuntimeWarning;
+    use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
     use pyo3::prelude::*;
 
     use crate::error::{guarded, raised};
@@ -61,6 +62,20 @@ mod _native {
             Backend::Component { domain, .. } => Ok(Some(domain)),
             Backend::Client { account, .. } => Ok(Some(account.into_string())),
             _ => Ok(None),
+        })
+    }
+
+    /// What a presence of the type `kind` does to a subscription in a state (RFC 6121 appendix A):
+    /// whether it passes, and the state afterwards. States are numbered as a store keeps them.
+    #[pyfunction]
+    fn subscription_next(state: i64, inbound: bool, kind: &str) -> PyResult<(bool, u8)> {
+        guarded(|| {
+            let known = Subscription::from_number(state)
+                .ok_or_else(|| PyValueError::new_err(format!("{state} is no state: 0 to 8 are")))?;
+            let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+            let verb = SubscriptionVerb::parse(kind).map_err(|error| raised(&error))?;
+            let next = known.on(direction, verb);
+            Ok((next.passes, next.state as u8))
         })
     }
 

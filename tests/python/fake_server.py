@@ -117,8 +117,9 @@ class FakeServer:
         if element.tag != ACCEPT + "handshake":
             self.received.put(element)
         elif element.text == hashlib.sha1(b"id1" + self.secret.encode()).hexdigest():
-            peer.sendall(b"<handshake/>")
+            # The component may act on this before the next line here.
             self._peer = peer
+            peer.sendall(b"<handshake/>")
             self.logins.put(peer)
         else:
             peer.sendall(

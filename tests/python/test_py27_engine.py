@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import appxmpp._native
 import pytest
 from fake_server import ACCEPT, FakeServer
 
@@ -200,6 +202,28 @@ def test_deliveries_of_one_sender_wait_for_each_other(engine: Engine, server: Fa
     assert [name for name, _ in fields] == ["from", "to", "body", "stanza"]
     assert "<cli:body>2</cli:body>" in dict(map(tuple, fields))["stanza"]
     assert engine("stats")["deliveries_handled"] == 1
+
+
+def test_the_numbers_are_the_native_modules(engine: Engine, server: FakeServer) -> None:
+    assert engine("send_message", ["a@example.net"], "x", None, "chat", False) == [0]
+    found = engine("stats")
+    assert (found["ready"], found["connects"], found["stanzas_out"]) == (1, 1, 1)
+    native = appxmpp._native.App(server.backend(), app_id="myapp")
+    assert native.stats().keys() == found.keys()
+    native.close(0)
+
+
+def test_what_the_core_says_reaches_logging(python: str, installed: Path, server: FakeServer) -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO, format='%(name)s %(levelname)s %(message)s')\n"
+        "from appxmpp import _ctypes; import os\n"
+        "app = _ctypes.App(os.environ['BACKEND']); assert app.wait_ready(20)"
+    )
+    told = environment(installed, BACKEND=server.backend())
+    said = subprocess.run([python, "-B", "-c", code], env=told, capture_output=True, text=True, check=False)
+    assert re.search(r"^appxmpp\.net\.\w+ INFO connected.*bot\.localhost", said.stderr, re.M), said.stderr
+    assert server.secret not in said.stderr
+    assert said.returncode == 0
 
 
 def test_a_forked_process_is_told(engine: Engine) -> None:
