@@ -22,6 +22,7 @@ WHEELS     := build/wheels
 APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
 # Where another source has brought these, Debian's are not wanted beside them.
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
+APT_PACKAGES += $(if $(shell command -v pypy3),,pypy3)
 
 # The parts of `make test`, in the order they run. The C library is tested in test-python and test-servers.
 TEST_PARTS := test-rust test-simulator test-python test-servers test-go
@@ -48,6 +49,7 @@ test: setup ## everything that proves the product works; ends with a summary
 	  if $(MAKE) --no-print-directory $$part 2>&1 | tee $(LOGS)/$$part.log; then verdict=ok; else verdict=FAILED; bad+=" $$part"; fi; \
 	  printf '%-14s %-6s %5d tests %4d s\n' "$$part" "$$verdict" "$$($(call count_tests,$(LOGS)/$$part.log))" "$$((SECONDS - from))" >> $(LOGS)/summary; \
 	done; \
+	tests/vectors/compare $(LOGS)/*.log || bad+=' vectors'; \
 	printf '\n== summary\n'; grep -ho 'NOT TESTED.*' $(LOGS)/*.log | sort | uniq -c || true; cat $(LOGS)/summary; \
 	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
 	echo "make test: all parts passed, $$(awk '{n += $$3} END {print n}' $(LOGS)/summary) tests in $$((SECONDS - started)) s"

@@ -11,6 +11,25 @@ static void addresses_and_readiness(void)
     appxmpp_connection *connection = live(NULL);
     CHECK(appxmpp_connection_is_ready(connection));
     CHECK_STR(appxmpp_connection_address(connection), "bot@bot.localhost/bot");
+    message(connection, "a@example.com", "counted");
+    uint64_t number = 9;
+    size_t names = 0;
+    OK(appxmpp_connection_stat(connection, "stanzas_out", APPXMPP_NUL, &number, &error));
+    CHECK(number == 1);
+    OK(appxmpp_connection_stat(connection, "ready, and no more", 5, &number, &error));
+    CHECK(number == 1);
+    while (appxmpp_stat_name(names).len) {
+        appxmpp_str name = appxmpp_stat_name(names++);
+        OK(appxmpp_connection_stat(connection, name.data, name.len, &number, &error));
+    }
+    CHECK(names == 14);
+    CHECK_STR(appxmpp_stat_name(0), "ready");
+    number = 9;
+    FAILS(APPXMPP_INVALID_ARGUMENT, "nothing", appxmpp_connection_stat(connection, "nothing", 7, &number, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "name", appxmpp_connection_stat(connection, NULL, 7, &number, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "out", appxmpp_connection_stat(connection, "ready", 5, NULL, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "connection", appxmpp_connection_stat(NULL, "ready", 5, &number, &error));
+    CHECK(number == 9);
     OK(appxmpp_connection_close(connection, PATIENCE_MS, &error));
     CHECK(!appxmpp_connection_is_ready(connection));
     FAILS(APPXMPP_CLOSED, "", appxmpp_connection_wait_ready(connection, 0, &error));

@@ -48,6 +48,14 @@ struct presence {
     size_t ask_count;
 };
 
+struct roster {
+    int32_t state;
+    int inbound;
+    struct text verb;
+    int passes;
+    int32_t becomes;
+};
+
 #include "vectors.inc"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -252,15 +260,24 @@ static void presences(void)
     }
 }
 
+static void rosters(void)
+{
+    group = "roster";
+    for (number = 0; number < COUNT(roster_cases); number++) {
+        const struct roster *c = &roster_cases[number];
+        appxmpp_transition next;
+        OK(appxmpp_subscription_next(c->state, c->inbound, c->verb.data, c->verb.len, &next, &error));
+        if (next.passes != c->passes || next.state != c->becomes)
+            not_so("the transition", next.passes ? "one that passes" : "one that does not pass");
+    }
+}
+
 int main(void)
 {
-    jids();
-    xmls();
-    sends();
-    routes();
-    presences();
-    printf("ok: jid %lu, xml %lu, send %lu, route %lu, presence %lu\n", (unsigned long)COUNT(jid_cases),
-           (unsigned long)COUNT(xml_cases), (unsigned long)COUNT(send_cases), (unsigned long)COUNT(route_cases),
-           (unsigned long)COUNT(presence_cases));
+    static void (*const all[])(void) = {jids, xmls, sends, routes, presences, rosters};
+    for (size_t i = 0; i < COUNT(all); i++) {
+        all[i]();
+        printf("vectors c %s %lu\n", group, (unsigned long)number);
+    }
     return 0;
 }

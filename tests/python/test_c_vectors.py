@@ -7,6 +7,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from c_library import BUILD, ROOT, TESTS, environment, program, run
 from c_peer import Peer
 from fake_server import ACCEPT
@@ -130,9 +131,22 @@ def presence_rows() -> list[str]:
     return rows
 
 
+def roster_rows() -> list[str]:
+    return [
+        f"APPXMPP_SUBSCRIPTION_{constant(case['state'])}, {int(case['direction'] == 'inbound')}, {c(case['verb'])}, "
+        f"{int(case['passes'])}, APPXMPP_SUBSCRIPTION_{constant(case['becomes'])}"
+        for case in cases("roster")
+    ]
+
+
+def constant(state: str) -> str:
+    return state.upper().replace("+", "_")
+
+
 def vectors() -> None:
     text = [table(name, rows()) for name, rows in {
         "jid": jid_rows, "xml": xml_rows, "send": send_rows, "route": route_rows, "presence": presence_rows,
+        "roster": roster_rows,
     }.items()]  # fmt: skip
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "vectors.inc").write_text("/* Made from tests/vectors. */\n" + "\n".join(text))
@@ -152,9 +166,9 @@ def expected(xml: str) -> str:
     return canonical(element)
 
 
-def of_xml(case: dict[str, Any], children: str) -> None:
-    wrapper = ElementTree.fromstring(f"<w>{children}</w>")
-    (element,) = list(wrapper[0])
+def of_xml(case: dict[str, Any], parent: ElementTree.Element) -> None:
+    """What a case says about the one element in `parent`."""
+    (element,) = parent
     namespace, _, name = element.tag[1:].rpartition("}") if element.tag[0] == "{" else ("", "", element.tag)
     if "name" in case:
         assert name == case["name"], case
@@ -166,24 +180,8 @@ def of_xml(case: dict[str, Any], children: str) -> None:
         assert element.get(attribute) == value, case
 
 
-def test_vectors() -> None:
-    vectors()
-    built = program(TESTS / "test_vectors.c", "-Wno-overlength-strings", "-Wno-missing-field-initializers")
-    with Peer("bot.example.com") as peer:
-        done = run(built, env=environment(peer.backend()), timeout=170)
-    lines = done.stdout.splitlines()
-    names = ("jid", "xml", "send", "route", "presence")
-    assert lines[-1] == "ok: " + ", ".join(f"{name} {len(cases(name))}" for name in names)
-
-    accepted = {
-        int(number): bytes.fromhex(text).decode()
-        for number, text in (line.split()[1:] for line in lines if line.startswith("xml "))
-    }
-    assert accepted.keys() == {number for number, case in enumerate(cases("xml")) if xml_is_accepted(case)}
-    for number, case in enumerate(cases("xml")):
-        if "condition" not in case:
-            of_xml(case, accepted[number])
-
+def compare_stanzas(peer: Peer) -> None:
+    """What the peer got for each case of send.json, after its mark."""
     for number, case in enumerate(cases("send")):
         sent = [canonical(element) for element in peer.marked[f"send {number}"]]
         if "error" in case:
@@ -193,6 +191,9 @@ def test_vectors() -> None:
         else:
             assert len(sent) == case.get("statuses", [0]).count(0), case
 
+
+def compare_answers(peer: Peer) -> None:
+    """What the peer got for each case of route.json, after its mark."""
     for number, case in enumerate(cases("route")):
         iqs = [element for element in peer.marked[f"route {number}"] if element.tag == ACCEPT + "iq"]
         texts = [canonical(element) for element in iqs]
@@ -207,3 +208,27 @@ def test_vectors() -> None:
             assert [part for part in case["answer_has"] if part not in answer] == [], case
         else:
             assert texts == [], case
+
+
+def test_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+    vectors()
+    built = program(TESTS / "test_vectors.c", "-Wno-overlength-strings", "-Wno-missing-field-initializers")
+    with Peer("bot.example.com") as peer:
+        done = run(built, env=environment(peer.backend()), timeout=170)
+    lines = done.stdout.splitlines()
+    counted = [line for line in lines if line.startswith("vectors c ")]
+    names = ("jid", "xml", "send", "route", "presence", "roster")
+    assert counted == [f"vectors c {name} {len(cases(name))}" for name in names]
+    with capsys.disabled():
+        print("", *counted, sep="\n")
+
+    accepted = {
+        int(number): bytes.fromhex(text).decode()
+        for number, text in (line.split()[1:] for line in lines if line.startswith("xml "))
+    }
+    assert accepted.keys() == {number for number, case in enumerate(cases("xml")) if xml_is_accepted(case)}
+    for number, case in enumerate(cases("xml")):
+        if "condition" not in case:
+            of_xml(case, ElementTree.fromstring(f"<w>{accepted[number]}</w>")[0])
+    compare_stanzas(peer)
+    compare_answers(peer)
