@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use appxmpp::net::{self, AppConfig, AppStats, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime};
+use appxmpp::net::{
+    self, AppConfig, AppStats, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime,
+};
 use appxmpp::service::{self, InboundServices, MessageCall, PresenceCall, ServiceConfig, Status};
 use appxmpp::{Error, ErrorKind};
 use pyo3::prelude::*;
