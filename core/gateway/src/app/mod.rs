@@ -409,7 +409,7 @@ impl App {
                 }
                 self.take(event, origin.elapsed(), &mut arrived);
             }
-            let Arrived { mut deliveries, mut answers } = arrived;
+            let Arrived { mut deliveries, mut answers, lasting } = arrived;
             if self.keeps && !deliveries.is_empty() {
                 self.keep(&mut deliveries, &mut answers).await;
             }
@@ -417,6 +417,7 @@ impl App {
             let _ = self.connection.confirm(stanzas);
             // Only now: who gets an answer may take what was sent before for received.
             self.say(&answers);
+            self.say_lasting(&lasting).await;
             deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
     }
@@ -475,6 +476,13 @@ impl App {
             return false;
         }
         self.say(&self.service.handle_timeout(now, ROOM))
+    }
+
+    /// Says what nobody asks for twice: stored, where there is an outbox.
+    async fn say_lasting(&self, stanzas: &[Bytes]) {
+        for stanza in stanzas {
+            self.stream.reply(&String::from_utf8_lossy(stanza), Vec::new()).await;
+        }
     }
 
     fn say(&self, stanzas: &[Bytes]) -> bool {
@@ -554,7 +562,8 @@ impl App {
     /// App Engine's way.
     fn serve(&self, stanza: Stanza, arrived: &mut Arrived) {
         let inbound = self.service.handle_stanza(utc(), stanza.clone());
-        arrived.answers.extend(inbound.sends);
+        let said = if inbound.lasting { &mut arrived.lasting } else { &mut arrived.answers };
+        said.extend(inbound.sends);
         if let Some(delivery) = inbound.delivery {
             arrived.deliveries.push(delivery);
         } else if let Some(reason) = inbound.dropped {
@@ -588,6 +597,8 @@ struct Arrived {
     deliveries: Vec<Delivery>,
     /// What is to be said about them, once the deliveries are stored.
     answers: Vec<Bytes>,
+    /// What of that must not get lost.
+    lasting: Vec<Bytes>,
 }
 
 /// Nobody handles it: the sender is told so.
