@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
 
 from . import aio, folders
+
+#: Called with the number of a connection, the direction and bytes; at its end with neither.
+Tap = Callable[[int, str, bytes], None]
 
 TO_SERVER = "to server"
 TO_CLIENT = "to client"
@@ -15,8 +19,10 @@ TO_CLIENT = "to client"
 class Proxy:
     """Listens on a loopback `port` of its own and passes bytes on, until told otherwise."""
 
-    def __init__(self, target: int, *, bytes_per_second: int | None = None) -> None:
+    def __init__(self, target: int, *, bytes_per_second: int | None = None, tap: Tap | None = None) -> None:
+        """`tap` is told of what was passed on: the number of the connection, the direction and the bytes."""
         self.target = target
+        self._tap = tap
         self.port = folders.free_ports(1)[0]
         self.accepted = 0
         self.passed = {TO_SERVER: 0, TO_CLIENT: 0}
@@ -34,6 +40,7 @@ class Proxy:
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        number = self.accepted
         self._writers.add(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
@@ -42,8 +49,8 @@ class Proxy:
             return
         self._writers.add(far_writer)
         pumps = [
-            asyncio.ensure_future(self._pump(reader, far_writer, TO_SERVER)),
-            asyncio.ensure_future(self._pump(far_reader, writer, TO_CLIENT)),
+            asyncio.ensure_future(self._pump(reader, far_writer, TO_SERVER, number)),
+            asyncio.ensure_future(self._pump(far_reader, writer, TO_CLIENT, number)),
         ]
         try:
             await asyncio.gather(*pumps)
@@ -55,12 +62,18 @@ class Proxy:
             for end in (writer, far_writer):
                 end.transport.abort()
                 self._writers.discard(end)
+            if self._tap:
+                self._tap(number, "", b"")
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str, number: int
+    ) -> None:
         while data := await reader.read(65536 if self._rate is None else max(1, self._rate // 20)):
             await self._open[direction].wait()
             if self._rate is not None:
                 await asyncio.sleep(len(data) / self._rate)
+            if self._tap:
+                self._tap(number, direction, data)
             writer.write(data)
             await writer.drain()
             self.passed[direction] += len(data)

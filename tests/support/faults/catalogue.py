@@ -1,0 +1,178 @@
+"""What goes wrong: each fault breaks something in a run under load, waits until that shows, and mends it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import aio
+from ..proxy import TO_CLIENT, TO_SERVER
+from . import app
+from .world import Run
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    strike: Callable[[Run], None]
+    #: How often it is chosen, compared with others; where a server takes long to start, less often.
+    weight: int = 4
+    slow_with: str = ""
+    small_disk: bool = False
+
+
+def _kill(run: Run) -> None:
+    run.kill()
+
+
+def _kill_at_once_again(run: Run) -> None:
+    run.kill()
+    run.kill()
+
+
+def _stop(run: Run) -> None:
+    assert run.gateway.process.stop(30) == 0
+    run.restart()
+
+
+def _server_killed(run: Run) -> None:
+    run.server_was_killed = True
+    run.server.kill()
+    run.progress(run.dice.randrange(10, 100))
+    run.server.start()
+
+
+def _server_restarted(run: Run) -> None:
+    run.server_was_killed = True
+    run.server.restart()
+
+
+def _server_paused(run: Run) -> None:
+    run.server.pause()
+    try:
+        run.wait_cut_off()
+        run.progress(run.dice.randrange(1, 50))
+    finally:
+        run.server.resume()
+
+
+def _cut(run: Run) -> None:
+    for _ in range(run.dice.randrange(1, 3)):
+        run.proxy.cut()
+        run.progress(run.dice.randrange(5, 50))
+
+
+def _refused(run: Run) -> None:
+    run.proxy.refuse()
+    run.wait_cut_off()
+    run.progress(run.dice.randrange(1, 100))
+    run.proxy.accept()
+
+
+def _blocked(*directions: str) -> Callable[[Run], None]:
+    def strike(run: Run) -> None:
+        run.proxy.block(*directions)
+        if run.dice.random() < 0.7:
+            run.wait_cut_off()
+        run.progress(run.dice.randrange(1, 100))
+        run.proxy.mend()
+
+    return strike
+
+
+def _app(mode: str) -> Callable[[Run], None]:
+    def strike(run: Run) -> None:
+        before = len(run.app.got)
+        aio.run(run.app.set(mode))
+        if mode == app.DOWN:
+            run.progress(run.dice.randrange(20, 200), lambda: run.written, "messages to the app")
+        else:
+            # Each contact's lane waits behind its first.
+            run.progress(run.dice.randrange(3, 8), lambda: len(run.app.got) - before, "attempts")
+        aio.run(run.app.set(app.OK))
+
+    return strike
+
+
+def _disk_full(run: Run) -> None:
+    refused = run.ledger.refused
+    filler = run.folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        size = 1 << 20
+        while size:
+            try:
+                file.write(b"\0" * size)
+            except OSError:
+                size //= 2
+    run.progress(run.dice.randrange(3, 30), lambda: run.ledger.refused - refused, "refusals")
+    filler.unlink()
+
+
+def _files_limited(run: Run) -> None:
+    refused = run.ledger.refused
+    pid = run.gateway.process.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    size = max((path.stat().st_size for path in Path(run.folder).glob("state.db*")), default=0)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size // 2, hard))
+    run.progress(run.dice.randrange(3, 30), lambda: run.ledger.refused - refused, "refusals")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _clock_back(run: Run) -> None:
+    run.clock.write_text(f"-{run.dice.choice(['10m', '3h', '2d', '1y'])}\n")
+    run.progress(run.dice.randrange(50, 200))
+    if run.dice.random() < 0.5:
+        run.kill()
+
+
+def _then_killed(first: Callable[[Run], None]) -> Callable[[Run], None]:
+    def strike(run: Run) -> None:
+        first(run)
+        run.kill()
+
+    return strike
+
+
+def _cut_off_and_killed(run: Run) -> None:
+    run.proxy.refuse()
+    run.wait_cut_off()
+    run.progress(run.dice.randrange(1, 100))
+    run.kill()
+    run.progress(run.dice.randrange(1, 50))
+    run.proxy.accept()
+
+
+def _app_down_and_killed(run: Run) -> None:
+    aio.run(run.app.set(app.DOWN))
+    run.progress(run.dice.randrange(20, 100), lambda: run.written, "messages to the app")
+    run.kill()
+    run.progress(run.dice.randrange(1, 50))
+    aio.run(run.app.set(app.OK))
+
+
+CATALOGUE = [
+    Fault("gateway kill -9", _kill, 12),
+    Fault("gateway kill -9, twice", _kill_at_once_again, 4),
+    Fault("gateway stopped and started", _stop, 6),
+    Fault("server kill -9 and started", _server_killed, 8, slow_with="ejabberd"),
+    Fault("server restarted", _server_restarted, 4, slow_with="ejabberd"),
+    Fault("server paused beyond the keepalive", _server_paused, 8),
+    Fault("network: connection reset", _cut, 8),
+    Fault("network: refused for a while", _refused, 6),
+    Fault("network: silent in both directions", _blocked(TO_SERVER, TO_CLIENT), 6),
+    Fault("network: silent to the server", _blocked(TO_SERVER), 6),
+    Fault("network: silent from the server", _blocked(TO_CLIENT), 6),
+    Fault("app answers 500", _app(app.ERROR), 4),
+    Fault("app answers 503", _app(app.UNAVAILABLE), 6),
+    Fault("app hangs", _app(app.HANG), 4),
+    Fault("app closes in mid-answer", _app(app.BREAK), 6),
+    Fault("app is down", _app(app.DOWN), 6),
+    Fault("disk full", _disk_full, 6, small_disk=True),
+    Fault("disk full, then kill -9", _then_killed(_disk_full), 4, small_disk=True),
+    Fault("file size limit reached", _files_limited, 4),
+    Fault("clock set back", _clock_back, 6),
+    Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
+    Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
+]

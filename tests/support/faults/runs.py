@@ -1,0 +1,78 @@
+"""Runs one after the other in front of one server, and the table of what came of them."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..servers import KINDS
+from .catalogue import CATALOGUE, Fault
+from .verdict import Verdict
+from .world import DOMAIN, SECRET, Run, World
+
+COLUMNS = ["sent", "promised", "refused", "written", "received", "bounced", "cut", "lost_by_server", "duplicated"]
+COLUMNS += ["lost", "disordered"]
+
+
+@dataclass
+class Result:
+    fault: str
+    server: str
+    run: str
+    seconds: float
+    verdict: Verdict
+    log: str = ""
+
+
+def plan(kind: str, runs: int, seed: int, only: str) -> list[tuple[int, Fault]]:
+    """Which fault strikes in which run: each at least once where there are enough runs, the others at random."""
+    dice = random.Random(f"{seed}/{kind}")
+    faults = [fault for fault in CATALOGUE if only in fault.name]
+    weights = [max(1, fault.weight // 3) if fault.slow_with == kind else fault.weight for fault in faults]
+    chosen = dice.sample(faults, min(runs, len(faults)))
+    chosen += dice.choices(faults, weights, k=runs - len(chosen))
+    return list(enumerate(chosen, 1))
+
+
+def runs(kind: str, count: int, seed: int, only: str = "") -> Iterator[Result]:
+    """All runs in front of one server."""
+    with KINDS[kind]({DOMAIN: SECRET}) as server:
+        world = World(server)
+        try:
+            for number, fault in plan(kind, count, seed, only):
+                yield one(world, fault, f"{kind[0]}{number}", random.Random(f"{seed}/{kind}/{number}"))
+        finally:
+            world.close()
+
+
+def one(world: World, fault: Fault, name: str, dice: random.Random) -> Result:
+    started = time.monotonic()
+    run = Run(world, name, dice, small_disk=fault.small_disk)
+    log = ""
+    try:
+        run.start()
+        fault.strike(run)
+        verdict = run.finish()
+    except Exception:
+        verdict = Verdict(problems=[f"stuck: {traceback.format_exc()}"])
+    finally:
+        log = run.gateway.process.output()
+        run.close()
+    result = Result(fault.name, world.server.kind, name, time.monotonic() - started, verdict)
+    if verdict.problems:
+        result.log = log
+    return result
+
+
+def table(results: list[Result]) -> str:
+    width = max([len(fault.name) for fault in CATALOGUE])
+    lines = [f"{'fault':{width}} runs " + " ".join(f"{name.replace('_', ' '):>9}" for name in COLUMNS)]
+    rows = {fault.name: [result for result in results if result.fault == fault.name] for fault in CATALOGUE}
+    for name, group in [*rows.items(), ("all", results)]:
+        if group:
+            sums = [sum(getattr(result.verdict, column) for result in group) for column in COLUMNS]
+            lines.append(f"{name:{width}} {len(group):4} " + " ".join(f"{value:9}" for value in sums))
+    return "\n".join(lines)

@@ -1,0 +1,191 @@
+"""One run: a gateway with a proxy to its server, the counting app, contacts and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from .. import aio, folders
+from ..gateway import Gateway, binary
+from ..proxy import Proxy
+from ..server import Server
+from ..waiting import until
+from .app import CountingApp
+from .contact import Contact
+from .senders import Ledger, Worker, write
+from .tap import Recording
+from .verdict import Book, Verdict
+
+DOMAIN, SECRET = "faults.localhost", "s3cret"
+BOT = f"bot@{DOMAIN}"
+#: How long what was promised may take to arrive, once nothing is broken any more.
+SETTLE = 30.0
+_FAKETIME = "/usr/lib/{}/faketime/libfaketimeMT.so.1"
+
+
+class World:
+    """A server and its contacts, for many runs."""
+
+    def __init__(self, server: Server, contacts: int = 3) -> None:
+        self.server = server
+        self.contacts = [Contact(server, server.account("faults")) for _ in range(contacts)]
+        self._tasks = [_spawn(contact.live()) for contact in self.contacts]
+        self.wait_online()
+
+    def wait_online(self) -> None:
+        until(lambda: all(contact.online.is_set() for contact in self.contacts), what="the contacts' login")
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def _spawn(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
+    return asyncio.run_coroutine_threadsafe(work, aio.loop())
+
+
+class Run:
+    """Load in both directions, until it is told to end."""
+
+    def __init__(self, world: World, name: str, dice: random.Random, *, small_disk: bool = False) -> None:
+        self.world, self.name, self.dice = world, name, dice
+        self.server = world.server
+        self.server_was_killed = False
+        self.ledger, self.recording = Ledger(), Recording()
+        self.app = CountingApp(replies=dice.random() < 0.5)
+        aio.run(self.app.start())
+        self.proxy = Proxy(self.server.component_port, tap=self.recording)
+        self.folder = folders.folder("faults")
+        self._is_mounted = small_disk and _mount(self.folder)
+        self.clock = self.folder.with_suffix(".clock")
+        self.book = Book(name, self.ledger, world.contacts, self.app, self.recording)
+        self._over = asyncio.Event()
+        self._load: list[concurrent.futures.Future[Any]] = []
+        self.gateway = self._gateway()
+
+    def _gateway(self) -> Gateway:
+        app = {
+            "id": "faults",
+            "backend": f"component://{DOMAIN}@127.0.0.1:{self.proxy.port}",
+            "secret": SECRET,
+            "callback_url" if self.app.replies else "url": f"http://127.0.0.1:{self.app.port}",
+            "webhook_timeout_seconds": 1,
+            "webhook_pause_ms": 100,
+            "webhook_longest_pause_seconds": 1,
+            "keepalive_seconds": 1,
+            "keepalive_timeout_seconds": 1,
+            "bounce_wait_ms": 0,
+        }
+        env = {"APPXMPP_STORE_URL": f"sqlite:{self.folder}/state.db", "APPXMPP_LOG_LEVEL": "info"}
+        self.clock.write_text("+0\n")
+        machine = os.uname().machine
+        library = _FAKETIME.format(f"{machine}-linux-gnu")
+        if Path(library).exists():
+            env |= {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(self.clock), "FAKETIME_CACHE_DURATION": "1"}
+            env |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        # A limit of the size of files is to be an error, as a full disk is, and not the end.
+        return Gateway([app], env=env, command=["env", "--ignore-signal=XFSZ", binary()], drain_seconds=5)
+
+    def start(self) -> None:
+        self.gateway.wait_ready()
+        self.world.wait_online()
+        for number in range(3):
+            worker = Worker(f"w{number}", self.name, self.gateway.port, DOMAIN, SECRET, number == 2, self.dice)
+            self._load.append(_spawn(worker.work(self.world.contacts, self.ledger, self._over)))
+        for contact in self.world.contacts:
+            pause = self.dice.uniform(0.004, 0.02)
+            self._load.append(_spawn(write(contact, BOT, self.name, self.ledger, self._over, pause)))
+        self.progress(self.dice.randrange(10, 200))
+
+    @property
+    def promised(self) -> int:
+        return sum(len(numbers) for numbers in self.ledger.promised.values())
+
+    @property
+    def written(self) -> int:
+        return sum(len(said) for said in self.ledger.said.values())
+
+    def progress(self, count: int, of: Callable[[], int] | None = None, what: str = "messages accepted") -> None:
+        """Waits until there are `count` more."""
+        of = of or (lambda: self.promised)
+        goal = of() + count
+        until(lambda: of() >= goal, 60, what=f"{count} more {what}")
+
+    def wait_cut_off(self) -> None:
+        until(lambda: not self.gateway.is_ready(), 30, what="the gateway to notice")
+
+    def restart(self) -> None:
+        """As a supervisor does after a crash."""
+        self.gateway.start()
+        self.gateway.process.wait_for_line("the gateway serves HTTP")
+
+    def kill(self) -> None:
+        self.gateway.process.kill()
+        self.restart()
+
+    def finish(self) -> Verdict:
+        """Ends the load, and waits until all that was promised is there."""
+        until(self.gateway.is_ready, 60, what="the gateway after the fault")
+        self.world.wait_online()
+        self.progress(20, what="messages accepted after the fault")
+        aio.call(self._over.set)
+        for task in self._load:
+            task.result(30)
+        self._last_pings()
+        try:
+            until(self.book.is_settled, SETTLE, 0.1, what="what was promised")
+        except AssertionError:
+            # A server hands out what it kept for a contact that was away at the next login.
+            for contact in self.world.contacts:
+                aio.call(contact.relogin)
+            self.world.wait_online()
+            try:
+                until(self.book.is_settled, 5, 0.1, what="what was promised")
+            except AssertionError:
+                pass  # The verdict tells what is missing.
+        verdict = self.book.verdict(server_was_killed=self.server_was_killed)
+        if status := self.gateway.process.stop(30):
+            verdict.problems.append(f"the gateway ended with {status}")
+        return verdict
+
+    def _last_pings(self) -> None:
+        for contact in self.world.contacts:
+            attempts = 0
+
+            def answered(contact: Contact = contact) -> bool:
+                nonlocal attempts
+                attempts += 1
+                identity = f"{self.name}.{contact.name}.last.{attempts}.ping"
+                aio.run(contact.ping(BOT, identity))
+                try:
+                    aio.run(contact.until(lambda: identity in contact.answered | contact.bounced), 20)
+                except TimeoutError:
+                    return False
+                return identity in contact.answered
+
+            until(answered, 60, 0.1, what=f"an answer to {contact.bare}")
+
+    def close(self) -> None:
+        aio.call(self._over.set)
+        self.gateway.close()
+        self.proxy.close()
+        aio.run(self.app.stop())
+        if self._is_mounted:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
+        folders.remove(self.folder)
+        self.clock.unlink(missing_ok=True)
+
+
+def _mount(folder: Path) -> bool:
+    """A disk of 8 MB, if we may make one."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        return False
+    argv = ["mount", "-t", "tmpfs", "-o", "size=8m", "appxmpp-test", str(folder)]
+    return subprocess.run(argv, check=False, capture_output=True).returncode == 0
