@@ -19,7 +19,7 @@ LOGS       := build/logs
 WHEELS     := build/wheels
 
 # What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
-APT_PACKAGES := build-essential pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
+APT_PACKAGES := build-essential faketime pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
 # Where another source has brought these, Debian's are not wanted beside them.
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
 APT_PACKAGES += $(if $(shell command -v pypy3),,pypy3)
@@ -67,7 +67,7 @@ endef
 
 ##### Parts of the tests
 
-.PHONY: test-rust test-python test-servers test-go
+.PHONY: test-rust test-python test-servers test-go test-faults
 test-rust: rust apt ## unit, property and cross-crate tests of the Rust crates
 	PYTHONPATH=tests $(PYTHON) -m support.postgres -- $(CARGO) test --workspace
 
@@ -84,6 +84,9 @@ test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabbe
 
 test-go: rust ## the Go package, by the race detector too; its examples are run by test-servers
 	tests/go/run
+
+test-faults: rust apt $(STAMPS)/venv ## 200 random faults under load, nothing acknowledged is lost (RUNS=20 SEED=7 ONLY=network; 5 are in test-servers)
+	cd tests && ../$(BIN)/python -m support.faults --runs $(or $(RUNS),200) $(if $(SEED),--seed $(SEED)) --only '$(ONLY)'
 
 .PHONY: wheel-py27
 wheel-py27: rust ## the wheel for Python 2.7, 3.6 to 3.9 and PyPy (ctypes and libappxmpp), in dist/

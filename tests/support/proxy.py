@@ -9,7 +9,7 @@ from types import TracebackType
 
 from . import aio, folders
 
-#: Called with the number of a connection, the direction and bytes; at its end with neither.
+#: Called with the number of a connection, the direction and bytes; with none when the client or the connection ends.
 Tap = Callable[[int, str, bytes], None]
 
 TO_SERVER = "to server"
@@ -77,6 +77,8 @@ class Proxy:
             writer.write(data)
             await writer.drain()
             self.passed[direction] += len(data)
+        if self._tap and direction == TO_SERVER:
+            self._tap(number, direction, b"")
         with contextlib.suppress(OSError):
             writer.write_eof()
 

@@ -46,7 +46,9 @@ def main() -> int:
     print(table(results))
     bad = sum(bool(result.verdict.problems) for result in results)
     missing = options.runs - len(results)
-    print(f"faults: {len(results) - bad} passed, {bad} failed, {missing} not run; {FOLDER.relative_to(ROOT)}/{seed}.json")
+    print(
+        f"faults: {len(results) - bad} passed, {bad} failed, {missing} not run; {FOLDER.relative_to(ROOT)}/{seed}.json"
+    )
     return 1 if bad or missing else 0
 
 

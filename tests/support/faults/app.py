@@ -29,7 +29,7 @@ class CountingApp:
     """An HTTP server on a port of its own."""
 
     def __init__(self, replies: bool) -> None:
-        """With `replies` it is a mod_rest callback that answers each message; else App Engine's forms are posted to it."""
+        """With `replies` it is a mod_rest callback that answers messages; else App Engine's forms are posted to it."""
         self.port = folders.free_ports(1)[0]
         self.mode = OK
         self.got: list[Got] = []

@@ -35,10 +35,8 @@ class Contact:
     async def live(self) -> None:
         """Stays logged in until it is cancelled."""
         while True:
-            try:
+            with contextlib.suppress(OSError, ET.ParseError):
                 await self._session()
-            except (OSError, ET.ParseError, asyncio.IncompleteReadError):
-                pass
             self.online.clear()
             if self._writer:
                 self._writer.transport.abort()
@@ -153,4 +151,3 @@ class _Stream:
             if not data:
                 raise ConnectionError("the stream ended")
             self._parser.feed(data)
-

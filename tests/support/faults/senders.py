@@ -26,7 +26,9 @@ class Ledger:
 class Worker:
     """One process of the app: posts messages to contacts, one after the other."""
 
-    def __init__(self, name: str, run: str, port: int, domain: str, secret: str, batch: bool, dice: random.Random) -> None:
+    def __init__(
+        self, name: str, run: str, port: int, domain: str, secret: str, batch: bool, dice: random.Random
+    ) -> None:
         """With `batch` it uses the private API, each call to all contacts; else POST /rest, one contact each."""
         self._name, self._run, self._port, self._domain, self._batch, self._dice = name, run, port, domain, batch, dice
         credentials = base64.b64encode(f"{domain}:{secret}".encode()).decode()
@@ -61,13 +63,21 @@ class Worker:
             writer.transport.abort()
 
     async def _post(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: list[str], streams: dict[str, str], number: int
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        to: list[str],
+        streams: dict[str, str],
+        number: int,
     ) -> set[str]:
         """Those for whom it was accepted."""
         sender = f"{self._name}@{self._domain}"
         if self._batch:
             # One call has one body: the contact finds its stream by the sender's name and its own.
-            path, call = "/appxmpp/v1/message", {"jids": to, "from": sender, "body": f"{self._run}.{self._name}-*.{number}"}
+            path, call = (
+                "/appxmpp/v1/message",
+                {"jids": to, "from": sender, "body": f"{self._run}.{self._name}-*.{number}"},
+            )
         else:
             body = f"{self._run}.{streams[to[0]]}.{number}"
             path, call = "/rest", {"kind": "message", "type": "chat", "to": to[0], "from": sender, "body": body}

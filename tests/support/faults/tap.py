@@ -1,7 +1,7 @@
 """What passed between a component and its server, and so what each was proven to have read.
 
-XEP-0114 acknowledges nothing. Proof is an iq that was written behind a message on the same connection and answered: by the
-server (the gateway's own pings), or by the gateway (contacts' pings).
+XEP-0114 acknowledges nothing. Proof is an iq that was written behind a message on the same connection and answered: by
+the server (the gateway's own pings), or by the gateway (contacts' pings).
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 from ..proxy import TO_CLIENT, TO_SERVER
 
-_STANZA = re.compile(
-    rb"<message\b([^>]*)>(?:(?!</message>).)*?<body[^>]*>([^<]*)</body>|<iq\b([^>]*)>", re.DOTALL
-)
+_STANZA = re.compile(rb"<message\b([^>]*)>(?:(?!</message>).)*?<body[^>]*>([^<]*)</body>|<iq\b([^>]*)>", re.DOTALL)
 _ATTRIBUTE = re.compile(r"\b(to|id|type)=(['\"])(.*?)\2")
 
 
@@ -40,10 +38,13 @@ class _Flow:
     def stanzas(self) -> list[tuple[float, Message | None, dict[str, str]]]:
         """When it passed, and the message, or the attributes of the iq."""
         found = []
-        for match in _STANZA.finditer(self.data):
+        # A copy: the proxy goes on meanwhile, in another thread.
+        for match in _STANZA.finditer(bytes(self.data)):
             passed = self.times[bisect_right(self.offsets, match.start()) - 1]
             fields = {name: value for name, _, value in _ATTRIBUTE.findall((match[1] or match[3] or b"").decode())}
-            message = Message(fields.get("to", "").partition("/")[0], match[2].decode()) if match[2] is not None else None
+            message = (
+                Message(fields.get("to", "").partition("/")[0], match[2].decode()) if match[2] is not None else None
+            )
             found.append((passed, message, fields))
         return found
 
@@ -56,12 +57,15 @@ class _Link:
     def proven(self, direction: str) -> dict[Message, float]:
         """The messages whose receiver has shown that it read them, and when it did."""
         back = TO_CLIENT if direction == TO_SERVER else TO_SERVER
-        answers = {iq["id"]: at for at, message, iq in self.flows[back].stanzas() if message is None and "id" in iq}
+        # The server sends a component's ping of itself back as it is, and answers that of another address.
+        kinds = ("get", "result", "error") if back == TO_CLIENT else ("result",)
+        iqs = [(at, iq) for at, message, iq in self.flows[back].stanzas() if message is None]
+        answers = {iq["id"]: at for at, iq in iqs if "id" in iq and iq.get("type") in kinds}
         proven: dict[Message, float] = {}
         answered: float | None = None
         for _, message, iq in reversed(self.flows[direction].stanzas()):
             if message is None:
-                answered = answers.get(iq.get("id", ""), answered)
+                answered = answers.get(iq["id"], answered) if iq.get("type") == "get" else answered
             elif answered is not None:
                 proven[message] = answered
         return proven
@@ -75,16 +79,17 @@ class Recording:
 
     def __call__(self, number: int, direction: str, data: bytes) -> None:
         link = self._links.setdefault(number, _Link())
-        if direction:
+        if data:
             link.flows[direction].add(data)
         else:
-            link.ended = time.monotonic()
+            # When the component ended it, not when that came through to the server.
+            link.ended = min(link.ended, time.monotonic())
 
     def proven(self, direction: str) -> set[Message]:
-        return {message for link in self._links.values() for message in link.proven(direction)}
+        return {message for link in list(self._links.values()) for message in link.proven(direction)}
 
     def needless(self, direction: str, slack: float) -> set[Message]:
-        """Messages that passed again although they were proven to be read `slack` seconds before their connection ended."""
+        """Messages that passed again although proven to be read `slack` seconds before their connection ended."""
         known: set[Message] = set()
         again: set[Message] = set()
         for _, link in sorted(self._links.items()):

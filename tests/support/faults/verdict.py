@@ -44,7 +44,9 @@ class Verdict:
 class Book:
     """All that is known of one run."""
 
-    def __init__(self, run: str, ledger: Ledger, contacts: list[Contact], app: CountingApp, recording: Recording) -> None:
+    def __init__(
+        self, run: str, ledger: Ledger, contacts: list[Contact], app: CountingApp, recording: Recording
+    ) -> None:
         self._run, self._ledger, self._app, self._recording = run, ledger, app, recording
         self._contacts = contacts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import random
 import shutil
@@ -146,10 +147,9 @@ class Run:
             for contact in self.world.contacts:
                 aio.call(contact.relogin)
             self.world.wait_online()
-            try:
+            # The verdict tells what is missing.
+            with contextlib.suppress(AssertionError):
                 until(self.book.is_settled, 5, 0.1, what="what was promised")
-            except AssertionError:
-                pass  # The verdict tells what is missing.
         verdict = self.book.verdict(server_was_killed=self.server_was_killed)
         if status := self.gateway.process.stop(30):
             verdict.problems.append(f"the gateway ended with {status}")

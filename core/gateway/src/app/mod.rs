@@ -5,7 +5,7 @@ pub mod known;
 pub mod waiters;
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::dev::{DevConfig, DevServer};
@@ -17,9 +17,10 @@ use appxmpp::service::{
 use appxmpp::stanza::{Stanza, StanzaKind};
 use appxmpp::store::{Change, DeadLetter, Store};
 use appxmpp::stream::Batch;
-use appxmpp::{Jid, Result};
+use appxmpp::{ErrorKind, Jid, Result};
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::{self, Event as Target};
@@ -58,6 +59,8 @@ pub struct App {
     keeps: bool,
     outbox: Option<Arc<LiveOutbox>>,
     stream: Stream,
+    /// Takes what arrives.
+    task: Mutex<Option<JoinHandle<()>>>,
     engine: Arc<Engine<Stream>>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,
@@ -126,6 +129,8 @@ impl Outbox for Stream {
 impl Stream {
     async fn reply(&self, stanza: &str, changes: Vec<Change>) {
         let sent = match self.send_stanza(stanza, changes.clone()).await {
+            // What was to be settled with it stays as it is, and goes on after the next start.
+            Err(error) if error.kind() == ErrorKind::Closed => Err(error),
             Err(error) if self.outbox.is_some() => {
                 // It may still reach a live stream.
                 tracing::warn!("a reply could not be stored: {error}");
@@ -228,6 +233,7 @@ impl App {
             keeps,
             outbox,
             stream,
+            task: Mutex::default(),
             metrics,
             config: RwLock::new(config),
         });
@@ -239,7 +245,8 @@ impl App {
             );
         }
         left.into_iter().for_each(|delivery| app.engine.restore(delivery));
-        tokio::spawn(Arc::clone(&app).run());
+        let task = tokio::spawn(Arc::clone(&app).run());
+        *app.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         if app.config().callback_url.is_some() {
             let engine = Arc::clone(&app.engine);
             tokio::spawn(async move { engine.probe().await });
@@ -379,6 +386,11 @@ impl App {
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         self.connection.close(left).await;
+        // What was read before the end is stored yet.
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = tokio::time::timeout(left, task).await;
+        }
     }
 
     /// Takes what arrives, until the connection ends.

@@ -290,15 +290,15 @@ impl<O: Outbox> Engine<O> {
         });
     }
 
-    /// Takes no more, and waits for what runs, at most until `deadline`. What waits for another
-    /// attempt is waited for only where it would be lost.
+    /// Begins no more, and waits for what runs, at most until `deadline`. What waits is waited for only
+    /// where it would be lost.
     pub async fn drain(&self, deadline: tokio::time::Instant) {
+        self.lock().stopped = self.outbox.keeps();
         loop {
             let idle = self.idle.notified();
             {
                 let state = self.lock();
-                let rests = self.outbox.keeps() && !state.inbox.has_ready(self.now());
-                if state.running == 0 && (rests || state.inbox.is_empty()) {
+                if state.running == 0 && (state.stopped || state.inbox.is_empty()) {
                     break;
                 }
             }

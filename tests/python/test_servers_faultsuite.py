@@ -1,0 +1,26 @@
+"""The short form of `make test-faults`: each fault once, half of them in front of each server, with load."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from support.faults.catalogue import CATALOGUE
+from support.faults.runs import runs, table
+from support.servers import KINDS
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_nothing_acknowledged_is_lost(kind: str) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}: make test-faults RUNS={len(CATALOGUE)} SEED={seed}")
+    results = list(runs(kind, len(CATALOGUE) // len(KINDS), seed))
+    print(table(results))
+    for result in results:
+        assert not result.verdict.problems, f"{result.fault} ({result.run}): {result.verdict.problems}\n{result.log}"
+    total = sum(result.verdict.promised for result in results)
+    assert total > 100 * len(results) / 2, "hardly any load"
