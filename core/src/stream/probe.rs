@@ -11,7 +11,8 @@ use std::time::Duration;
 pub struct Keepalive {
     /// After this long without input the server is asked.
     pub idle: Duration,
-    /// How long it may then stay silent.
+    /// How long it may then stay silent; and how long, six times over, it may owe the answer while it
+    /// is not.
     pub answer: Duration,
     /// What it is asked.
     pub question: Question,
@@ -38,6 +39,9 @@ pub struct Barrier {
     /// At the latest so long after a stanza was sent.
     pub within: Duration,
 }
+
+/// How many times as long a server that says other things may take for its answer.
+const PATIENCE: u32 = 6;
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +153,12 @@ impl Prober {
         Some(match (&keepalive.question, &self.asked) {
             (Question::Whitespace, _) => self.heard.max(self.spaced) + keepalive.idle,
             (Question::Ping(_), None) => self.heard + keepalive.idle,
-            (Question::Ping(_), Some(asked)) => self.heard.max(asked.at) + keepalive.answer,
+            (Question::Ping(_), Some(asked)) => {
+                // A busy server may take its time for the answer while it says other things; but
+                // what it says does not show that it hears.
+                let silent = self.heard.max(asked.at) + keepalive.answer;
+                silent.min(asked.at + keepalive.answer * PATIENCE)
+            }
         })
     }
 
@@ -202,6 +211,18 @@ mod tests {
         assert_eq!(prober.poll_timeout(), Some(s(90)));
         assert_eq!(prober.answered(1), None, "nothing had been sent");
         assert_eq!(prober.poll_timeout(), Some(s(130)));
+    }
+
+    #[test]
+    fn a_server_that_talks_but_does_not_hear_is_given_up() {
+        let mut prober = Prober::new(s(0), ping(), None);
+        prober.ask(s(60));
+        for now in 61..180 {
+            prober.heard(s(now));
+            assert_eq!(prober.handle_timeout(s(now)), Due::Nothing);
+        }
+        assert_eq!(prober.poll_timeout(), Some(s(180)));
+        assert_eq!(prober.handle_timeout(s(180)), Due::Dead);
     }
 
     #[test]

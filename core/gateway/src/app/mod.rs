@@ -592,7 +592,7 @@ impl App {
 
     /// mod_rest's way.
     fn call_back(&self, stanza: Stanza, arrived: &mut Arrived) {
-        let Some(inbound) = inbound(&stanza) else { return };
+        let Some(inbound) = inbound(&stanza, "") else { return };
         let config = self.config();
         let kind = config.callback_stanzas.contains(&inbound.kind);
         if kind && config.callback_events.contains(&target(&stanza)) {
@@ -615,7 +615,8 @@ struct Arrived {
 
 /// Nobody handles it: the sender is told so.
 fn decline(stanza: &Stanza, arrived: &mut Arrived) {
-    let Some(inbound) = inbound(stanza) else { return };
+    let id = crate::id::stanza();
+    let Some(inbound) = inbound(stanza, &id) else { return };
     if matches!(inbound.type_, Some("error" | "result")) {
         return;
     }

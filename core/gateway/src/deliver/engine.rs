@@ -250,7 +250,8 @@ impl<O: Outbox> Engine<O> {
     async fn work(self: Arc<Self>, mut ticket: Ticket, mut delivery: Arc<Delivery>) {
         loop {
             let live = self.live();
-            let tried = self.attempt(&live, &delivery).await;
+            let id = self.id_of(&delivery);
+            let tried = self.attempt(&live, &delivery, &id).await;
             let (now, attempt) = (self.now(), tried.attempt());
             let (verdict, since) = {
                 let inbox = &self.lock().inbox;
@@ -259,7 +260,7 @@ impl<O: Outbox> Engine<O> {
             if !matches!(verdict, Verdict::RetryAt(_)) {
                 let took = now.saturating_sub(since.unwrap_or(now));
                 self.metrics.delivery_took(route(&delivery), tried.outcome, took);
-                self.settle(&live, &delivery, &tried, verdict).await;
+                self.settle(&live, &delivery, &id, &tried, verdict).await;
             }
             let mut state = self.lock();
             if let Verdict::RetryAt(at) = state.inbox.finish(now, ticket, delivery, attempt) {
@@ -321,38 +322,45 @@ impl<O: Outbox> Engine<O> {
         );
         for delivery in left {
             self.metrics.delivered(route(&delivery), DeliveryOutcome::Stopped);
-            if let Some(reply) = given_up(&delivery) {
+            if let Some(reply) = given_up(&delivery, &self.id_of(&delivery)) {
                 self.outbox.send(reply).await;
             }
         }
     }
 
     /// A delivery is done or given up: its sender gets what is due.
-    async fn settle(&self, live: &Live, delivery: &Delivery, tried: &Tried, verdict: Verdict) {
+    async fn settle(
+        &self,
+        live: &Live,
+        delivery: &Delivery,
+        id: &str,
+        tried: &Tried,
+        verdict: Verdict,
+    ) {
         let dead = (verdict == Verdict::Dead).then(|| tried.outcome.word());
         // With one attempt each the app's answer is what counts, as in mod_rest.
         let patient = !live.app.retry().deadline.is_zero();
         let reply = if delivery.path.is_empty() && !(dead.is_some() && patient) {
-            reply_to(live, delivery, &tried.result)
+            reply_to(live, delivery, id, &tried.result)
         } else if dead.is_some() || tried.result.is_err() {
-            given_up(delivery)
+            given_up(delivery, id)
         } else {
             None
         };
         self.outbox.settle(delivery.id, dead, reply).await;
     }
 
-    async fn attempt(&self, live: &Live, delivery: &Delivery) -> Tried {
+    async fn attempt(&self, live: &Live, delivery: &Delivery, id: &str) -> Tried {
         if delivery.path.is_empty() {
-            self.callback(live, delivery).await
+            self.callback(live, delivery, id).await
         } else {
-            self.form_post(live, delivery).await
+            self.form_post(live, delivery, id).await
         }
     }
 
-    async fn callback(&self, live: &Live, delivery: &Delivery) -> Tried {
+    async fn callback(&self, live: &Live, delivery: &Delivery, id: &str) -> Tried {
         let stanza = &delivery.stanza;
-        let (Some(inbound), Some(url)) = (inbound(stanza), &live.app.callback_url) else {
+        let (Some(inbound), Some(url)) = (inbound(stanza, ""), &live.app.callback_url) else {
             return Tried::new(Err(Failure::Unusable("there is no callback_url any more".into())));
         };
         let media = *live.media.lock().unwrap_or_else(PoisonError::into_inner);
@@ -368,10 +376,10 @@ impl<O: Outbox> Engine<O> {
             headers.insert(CONTENT_LANGUAGE, language);
         }
         let body = body(stanza, media, live.app.strict);
-        Tried::new(self.post(live, delivery, target, headers, body).await)
+        Tried::new(self.post(live, id, target, headers, body).await)
     }
 
-    async fn form_post(&self, live: &Live, delivery: &Delivery) -> Tried {
+    async fn form_post(&self, live: &Live, delivery: &Delivery, id: &str) -> Tried {
         let Some(base) = &live.url else {
             return Tried::new(Err(Failure::Unusable("there is no url any more".into())));
         };
@@ -390,7 +398,7 @@ impl<O: Outbox> Engine<O> {
             let path = paths.next().unwrap_or(delivery.path);
             let target = base.below(path);
             let tried =
-                Tried::new(self.post(live, delivery, target, headers.clone(), body.clone()).await);
+                Tried::new(self.post(live, id, target, headers.clone(), body.clone()).await);
             let Ok(Answer { status, .. }) = tried.result else { return tried };
             if status == 404 && paths.peek().is_some() {
                 continue;
@@ -405,14 +413,13 @@ impl<O: Outbox> Engine<O> {
     async fn post(
         &self,
         live: &Live,
-        delivery: &Delivery,
+        id: &str,
         target: Result<Target, Failure>,
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
         let target = target?;
-        let id = self.id_of(delivery);
-        live.sign(&mut headers, &id, &body);
+        live.sign(&mut headers, id, &body);
         let posted = self.poster.post(&target, headers, body, live.app.webhook_timeout).await;
         posted.inspect_err(|failure| {
             tracing::warn!(app = live.app.id, delivery = id, "webhook failed: {failure}");
@@ -440,6 +447,7 @@ impl<O: Outbox> Engine<O> {
             to: &live.app.domain,
             id: None,
             type_: Some("info"),
+            answer_id: "",
             wants_receipt: false,
         };
         let url = expand(&url.replace("{kind}", "meta"), &own);
@@ -506,8 +514,13 @@ fn route(delivery: &Delivery) -> Route {
 }
 
 /// What a callback's answer says to the sender.
-fn reply_to(live: &Live, delivery: &Delivery, result: &Result<Answer, Failure>) -> Option<String> {
-    let inbound = inbound(&delivery.stanza)?;
+fn reply_to(
+    live: &Live,
+    delivery: &Delivery,
+    id: &str,
+    result: &Result<Answer, Failure>,
+) -> Option<String> {
+    let inbound = inbound(&delivery.stanza, id)?;
     let outcome = match result {
         Ok(answer) => Outcome::Answered {
             status: answer.status,
@@ -521,24 +534,24 @@ fn reply_to(live: &Live, delivery: &Delivery, result: &Result<Answer, Failure>) 
 
 /// The app could not be reached: the sender learns it, unless it is App Engine's presence or an
 /// error, which nobody waits for an answer to.
-fn given_up(delivery: &Delivery) -> Option<String> {
-    answer(delivery, super::codes::UNREACHABLE)
+fn given_up(delivery: &Delivery, id: &str) -> Option<String> {
+    answer(delivery, id, super::codes::UNREACHABLE)
 }
 
 /// There is no room: the sender is told to try again later.
 pub(crate) fn refusal(delivery: &Delivery) -> Option<String> {
-    answer(delivery, super::codes::condition(429))
+    answer(delivery, &id::stanza(), super::codes::condition(429))
 }
 
-fn answer(delivery: &Delivery, why: super::codes::Condition) -> Option<String> {
-    let inbound = inbound(&delivery.stanza)?;
+fn answer(delivery: &Delivery, id: &str, why: super::codes::Condition) -> Option<String> {
+    let inbound = inbound(&delivery.stanza, id)?;
     let is_answerable = delivery.path.is_empty() || delivery.service == InboundService::Message;
     let is_answer = matches!(inbound.type_, Some("error" | "result"));
     (is_answerable && !is_answer).then(|| reply::error(&inbound, why, None))
 }
 
 /// What the reply to a stanza depends on; `None` for what is no stanza or has no sender.
-pub(crate) fn inbound(stanza: &Stanza) -> Option<Inbound<'_>> {
+pub(crate) fn inbound<'s>(stanza: &'s Stanza, answer_id: &'s str) -> Option<Inbound<'s>> {
     let kind = match stanza.kind() {
         StanzaKind::Message => Kind::Message,
         StanzaKind::Presence => Kind::Presence,
@@ -551,6 +564,7 @@ pub(crate) fn inbound(stanza: &Stanza) -> Option<Inbound<'_>> {
         to: stanza.to().map_or("", |to| to.as_str()),
         id: stanza.id(),
         type_: stanza.type_(),
+        answer_id,
         wants_receipt: wants_receipt(stanza),
     })
 }

@@ -1,7 +1,6 @@
 //! What a callback's answer says to the sender.
 
 use super::codes;
-use crate::id;
 use crate::rest::draft::{Address, Draft};
 use crate::rest::json;
 use crate::rest::media::Media;
@@ -20,6 +19,8 @@ pub struct Inbound<'s> {
     pub id: Option<&'s str>,
     /// Its type, if it had one.
     pub type_: Option<&'s str>,
+    /// The id of an answer that has none of its own: the same, however often it is made.
+    pub answer_id: &'s str,
     /// Whether it asked for a receipt (XEP-0184) with an id to confirm.
     pub wants_receipt: bool,
 }
@@ -92,10 +93,9 @@ fn from_draft(inbound: &Inbound<'_>, draft: &Draft<'_>, strict: bool) -> String 
         type_ = Some("error");
     }
     let to = if type_ == Some("groupchat") { bare(inbound.from) } else { inbound.from };
-    let made = id::stanza();
     let own = inbound.kind == Kind::Iq || type_ == Some("error");
     let id = if own { inbound.id } else { draft.id.as_deref() };
-    let address = Address { to, from: inbound.to, id: id.unwrap_or(&made), type_ };
+    let address = Address { to, from: inbound.to, id: id.unwrap_or(inbound.answer_id), type_ };
     if strict || !inbound.wants_receipt || type_ == Some("error") {
         return draft.write(&address);
     }
@@ -129,7 +129,7 @@ fn empty_result(inbound: &Inbound<'_>) -> Option<String> {
 /// A 2xx that holds no stanza: the callback took it, and says nothing.
 fn unusable(inbound: &Inbound<'_>, strict: bool) -> Option<String> {
     if strict && inbound.kind != Kind::Iq {
-        return Some(empty(inbound, inbound.type_, &id::stanza(), String::new()));
+        return Some(empty(inbound, inbound.type_, inbound.answer_id, String::new()));
     }
     empty_result(inbound).or_else(|| receipt_for(inbound, strict))
 }
@@ -137,7 +137,7 @@ fn unusable(inbound: &Inbound<'_>, strict: bool) -> Option<String> {
 /// A receipt of its own, where there is no answer to put it in.
 fn receipt_for(inbound: &Inbound<'_>, strict: bool) -> Option<String> {
     let due = inbound.kind == Kind::Message && inbound.wants_receipt && !strict;
-    due.then(|| empty(inbound, inbound.type_, &id::stanza(), receipt(inbound)))
+    due.then(|| empty(inbound, inbound.type_, inbound.answer_id, receipt(inbound)))
 }
 
 /// XEP-0184 §5: the receipt names the message it confirms.
@@ -161,8 +161,7 @@ pub fn error(inbound: &Inbound<'_>, why: codes::Condition, text: Option<String>)
         inner.push_str("</text>");
     }
     inner.push_str("</error>");
-    let made = id::stanza();
-    empty(inbound, Some("error"), inbound.id.unwrap_or(&made), inner)
+    empty(inbound, Some("error"), inbound.id.unwrap_or(inbound.answer_id), inner)
 }
 
 #[cfg(test)]

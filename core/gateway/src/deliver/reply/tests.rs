@@ -43,6 +43,7 @@ impl Case {
             to: self.stanza.attr("to").unwrap(),
             id: self.stanza.attr("id"),
             type_: self.stanza.attr("type"),
+            answer_id: "an-id-of-24-characters--",
             wants_receipt: self.stanza.child("request", "urn:xmpp:receipts").is_some(),
         };
         let header = self.response["headers"].as_array().into_iter().flatten();
@@ -135,7 +136,15 @@ fn by_default_only_unusable_answers_differ() {
 
 fn message<'s>(id: Option<&'s str>, receipt: bool) -> Inbound<'s> {
     let type_ = Some("chat");
-    Inbound { kind: Kind::Message, from: "b@h/p", to: "a@c", id, type_, wants_receipt: receipt }
+    Inbound {
+        kind: Kind::Message,
+        from: "b@h/p",
+        to: "a@c",
+        id,
+        type_,
+        answer_id: "an-id-of-24-characters--",
+        wants_receipt: receipt,
+    }
 }
 
 fn answered<'r>(status: u16, content_type: &'r str, body: &'r str) -> Outcome<'r> {
