@@ -92,7 +92,7 @@ def tell(result: Result) -> None:
     print(f"{result.run:5} {result.seconds:5.1f} s {counts}  {state}  {result.fault} ({result.server})", flush=True)
     for problem in verdict.problems:
         print(f"      {problem}", flush=True)
-    if verdict.problems:
+    if result.log:
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{result.run}.log").write_text(result.log)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from .. import aio
 from ..proxy import TO_CLIENT, TO_SERVER
@@ -114,8 +113,7 @@ def _files_limited(run: Run) -> None:
     refused = run.ledger.refused
     pid = run.gateway.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    size = max((path.stat().st_size for path in Path(run.folder).glob("state.db*")), default=0)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size // 2, hard))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
     run.progress(run.dice.randrange(3, 30), lambda: run.ledger.refused - refused, "refusals")
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 

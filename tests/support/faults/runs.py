@@ -13,6 +13,8 @@ from .catalogue import CATALOGUE, Fault
 from .verdict import Verdict
 from .world import DOMAIN, SECRET, Run, World
 
+#: Seconds after which a run's log is worth a look even if all went well.
+SLOW = 20
 COLUMNS = ["sent", "promised", "refused", "written", "received", "bounced", "cut", "lost_by_server", "duplicated"]
 COLUMNS += ["lost", "disordered"]
 
@@ -63,7 +65,7 @@ def one(world: World, fault: Fault, name: str, dice: random.Random) -> Result:
         log = run.gateway.process.output()
         run.close()
     result = Result(fault.name, world.server.kind, name, time.monotonic() - started, verdict)
-    if verdict.problems:
+    if verdict.problems or result.seconds > SLOW:
         result.log = log
     return result
 
