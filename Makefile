@@ -95,6 +95,13 @@ wheel-py27: rust ## the wheel for Python 2.7, 3.6 to 3.9 and PyPy (ctypes and li
 	strip --strip-unneeded -o build/py27/libappxmpp.so target/release/libappxmpp.so
 	$(PYTHON) python/build_ctypes_wheel.py build/py27/libappxmpp.so dist
 
+# The service is not enabled: it needs a configuration and a secret first.
+.PHONY: deb
+deb: build/tools/bin/cargo-deb ## the gateway as a Debian package, in dist/
+	PATH="$(CURDIR)/build/tools/bin:$$PATH" $(CARGO) deb --package appxmpp-gateway --output dist/
+	@rm -rf build/deb && dpkg-deb -x "$$(ls -t dist/appxmpp_*.deb | head -1)" build/deb
+	@APPXMPP_SECRET=x build/deb/usr/bin/appxmpp check --config build/deb/etc/appxmpp/appxmpp.toml
+
 .PHONY: fuzz
 fuzz: build/tools/bin/cargo-fuzz ## the fuzz targets, FUZZ_SECONDS=60 each (needs a nightly Rust)
 	@rustup toolchain list 2>/dev/null | grep -q ^nightly || { echo 'make fuzz: needs a nightly toolchain: rustup toolchain install nightly'; exit 1; }
@@ -165,6 +172,9 @@ check-docs: rust
 CARGO_DENY_VERSION := 0.20.2
 build/tools/bin/cargo-deny: | rust
 	$(CARGO) install --quiet --debug --locked --root build/tools cargo-deny --version $(CARGO_DENY_VERSION)
+
+build/tools/bin/cargo-deb: | rust
+	$(CARGO) install --quiet --debug --locked --root build/tools cargo-deb --version 3.8.0
 
 build/tools/bin/cargo-fuzz: | rust
 	$(CARGO) install --quiet --debug --locked --root build/tools cargo-fuzz --version 0.13.2

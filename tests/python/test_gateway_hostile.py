@@ -190,6 +190,26 @@ def test_the_stanza_cannot_be_escaped_from(gateway: Gateway, phone: Phone) -> No
         assert (heard[0].text, heard.get("from")) == (body, "myapp.localhost")
 
 
+MULTIPART = (
+    b"",
+    b"--x",
+    b"--x\r\n",
+    b"--x\r\nContent-Disposition: form-data; name=body\r\n\r\nno end",
+    b"--x\r\n" + b"A: b\r\n" * 5000 + b"\r\n--x--",
+    b"--x\r\n\r\n--x--\r\n" * 1000,
+)
+
+
+@pytest.mark.parametrize("body", MULTIPART, ids=range(len(MULTIPART)))
+@pytest.mark.parametrize(
+    "media", ["multipart/form-data", "multipart/form-data; boundary=x", "multipart/mixed; boundary="]
+)
+def test_multipart_is_no_body_for_it(gateway: Gateway, phone: Phone, body: bytes, media: str) -> None:
+    refused = gateway.request("POST", "/rest", body, headers(**{"Content-Type": media}))
+    assert refused.status == 415
+    assert gateway.request("POST", "/rest", message(phone.bare), headers()).status == 202
+
+
 def test_a_stanza_cannot_add_headers_to_its_callback(
     gateway: Gateway, callback: Callback, phone: Phone, server: Server
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -252,8 +253,38 @@ def test_the_debian_package_lists_files_that_exist() -> None:
         if source != "target/release/appxmpp":
             assert list(crate.glob(source)), source
     assert ["dist/appxmpp.toml", "etc/appxmpp/", "644"] in assets
+    # Without these cargo-deb tells systemd nothing of the unit.
+    assert 'maintainer-scripts = "dist/debian"' in deb
+    for script in ("postinst", "prerm", "postrm"):
+        assert "#DEBHELPER#" in (DIST / "debian" / script).read_text().splitlines()
     assert 'unit-name = "appxmpp", unit-scripts = "dist"' in deb
     assert "Type=notify" in (DIST / "appxmpp.service").read_text().splitlines()
+
+
+def test_the_container_file_fits_the_program(tmp_path: Path) -> None:
+    text = (DIST / "Containerfile").read_text().replace("\\\n", "")
+    lines = [line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+    stage = lines[max(index for index, (word, _) in enumerate(lines) if word == "FROM") :]
+    last = dict(stage)
+    assert last["USER"] == "appxmpp"
+    (entry,), (_, config_option, place) = json.loads(last["ENTRYPOINT"]), json.loads(last["CMD"])
+    assert last["COPY"].split()[-2:] == ["/src/target/release/appxmpp", entry]
+    assert json.loads(last["CMD"])[0] == "gateway"
+    assert (config_option, place) == ("--config", "/etc/appxmpp/appxmpp.toml")
+    environment = dict(pair.split("=", 1) for pair in last["ENV"].split())
+    ports = last["EXPOSE"].split()
+    assert [address.rpartition(":")[2] for address in environment.values()] == ports
+    # The variables are settings: a wrong one would be refused.
+    path = write(tmp_path, '[[app]]\nbackend = "component://bot.example@127.0.0.1"\nsecret = "x"\n')
+    for name in environment:
+        for env, expected in ((environment, 0), ({**environment, name: "nowhere"}, 78)):
+            argv = [binary(), "check", config_option, str(path)]
+            done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, timeout=PATIENCE, check=False)
+            assert done.returncode == expected, done.stderr
+    # The image has what a build of the workspace needs, and not what was built here.
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {"target", "build", ".venv"} <= set(ignored)
+    assert not {"core", "python", "capi", "tests"} & set(ignored)
 
 
 def test_the_document_names_every_key_and_metric() -> None:

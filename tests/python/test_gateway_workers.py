@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from appxmpp.errors import NotAuthorizedError, ServiceError, UnavailableError
 from appxmpp.gateway_backend import open_backend
 
 from support import folders
-from support.gateway import Gateway, Phone
+from support.gateway import ROOT, Gateway, Phone
 from support.server import Server
 from support.waiting import Inbox, until
 
@@ -163,6 +164,12 @@ def test_metrics_count_what_happened(gateway: Gateway) -> None:
     assert 'appxmpp_stream_up{app="myapp"} 1' in text
     assert "appxmpp_deliveries_total" in text
     assert text.endswith("# EOF\n")
+    document = (ROOT / "core/gateway/README.md").read_text()
+    names = re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)
+    assert len(names) >= 10
+    assert [name for name in names if f"`{name}" not in document] == []
+    # Whoever may read the numbers may not read who talks to whom.
+    assert [label for label in re.findall(r'="([^"]*)"', text) if "@" in label or "localhost" in label] == []
 
 
 def test_a_unix_socket_serves_the_same(server: Server) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from . import folders
+from .listener import serve_each
 from .process import Process
 from .server import Account, Server
 from .waiting import PATIENCE, Inbox, until
@@ -163,15 +164,7 @@ class Callback:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
-        threading.Thread(target=self._accept, name="callback", daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), name="callback", daemon=True).start()
+        serve_each(self._socket, self._serve, "callback")
 
     def _serve(self, connection: socket.socket) -> None:
         if self._tls:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from . import folders
+from .listener import serve_each
 from .waiting import PATIENCE, Inbox
 
 
@@ -37,15 +37,7 @@ class Recorder:
         self._socket.bind(str(self.path))
         os.chmod(self.path, 0o666)
         self._socket.listen(16)
-        threading.Thread(target=self._accept, name="recorder", daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._read, args=(connection,), name="recorder", daemon=True).start()
+        serve_each(self._socket, self._read, "recorder")
 
     def _read(self, connection: socket.socket) -> None:
         with connection, connection.makefile("r", encoding="utf-8") as lines:
