@@ -65,7 +65,8 @@ type core struct {
 // Connect opens a client and waits until a stream is up, or ctx ends. A stream that breaks later is
 // made anew.
 //
-// backend is component://DOMAIN[:SECRET]@HOST[:PORT], component+unix://DOMAIN[:SECRET]@/path, or a
+// backend is component://DOMAIN[:SECRET]@HOST[:PORT], component+tls://... or component+unix://DOMAIN[:SECRET]@/path,
+// for an ordinary account client://NAME[:PASSWORD]@DOMAIN, or a
 // gateway as http://DOMAIN:SECRET@HOST:PORT; empty means APPXMPP_BACKEND. What arrives on a component
 // is handed to the handlers; a gateway posts it to a Webhook.
 //

@@ -481,7 +481,12 @@ impl<'a> Serving<'a> {
                 debug!(%error, "a stanza was left out");
                 Some(Event::Skipped(error))
             }
-            Happened::Acked(position) => Some(Event::Acked(state.sent_before + position)),
+            Happened::Acked(position) => {
+                if let Some(link) = &mut state.link {
+                    link.out.wake_room();
+                }
+                Some(Event::Acked(state.sent_before + position))
+            }
             Happened::Closed(reason) => {
                 *closed = Some(reason);
                 None

@@ -91,6 +91,15 @@ impl Role {
         }
     }
 
+    /// Whether the server has acknowledged too little for more to be sent.
+    pub(super) fn is_congested(&self) -> bool {
+        match self {
+            Self::Component(_) => false,
+            #[cfg(feature = "client")]
+            Self::Client(account) => account.stream.is_congested(),
+        }
+    }
+
     pub(super) fn check(&self, stanza: &[u8]) -> Result<()> {
         match self {
             Self::Component(stream) => stream.check(stanza),

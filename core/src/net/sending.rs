@@ -60,7 +60,7 @@ impl Future for Sending<'_> {
             None => {
                 match &mut state.link {
                     // Between the two locks the queue may have emptied.
-                    Some(link) if link.out.has_room(this.batch.byte_len()) => {
+                    Some(link) if link.has_room(this.batch.byte_len()) => {
                         context.waker().wake_by_ref();
                     }
                     Some(link) => link.out.wake_when_room(context.waker()),

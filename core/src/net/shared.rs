@@ -60,6 +60,11 @@ impl Link {
         true
     }
 
+    /// Whether `bytes` more may be sent.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.out.has_room(bytes) && !self.stream.is_congested()
+    }
+
     /// Whether something waits for the socket to take it.
     pub(super) fn wants_write(&self) -> bool {
         !self.broken
@@ -165,7 +170,7 @@ impl Shared {
             (phase, _) => return Err(self.not_ready(phase)),
         };
         let stale = cut.is_some_and(|cut| cut != state.sent_before);
-        if stale || !link.out.has_room(batch.byte_len()) {
+        if stale || !link.has_room(batch.byte_len()) {
             return Ok(Submitted::Full);
         }
         let now = self.now();

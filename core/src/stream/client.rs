@@ -333,15 +333,20 @@ impl ClientStream {
             ));
         }
         check_own(stanza, &self.bare, &self.jid)?;
-        let full =
-            |c: &Counters| c.unacked().len() >= UNACKED_STANZAS || c.bytes() >= UNACKED_BYTES;
-        if self.counters.as_ref().is_some_and(full) {
+        if self.is_congested() {
             return Err(Error::new(
                 ErrorKind::Backpressure,
                 "the server has not acknowledged what was sent before; send again later",
             ));
         }
         Ok(())
+    }
+
+    /// Whether the server has acknowledged too little for more to be sent.
+    pub fn is_congested(&self) -> bool {
+        let full =
+            |c: &Counters| c.unacked().len() >= UNACKED_STANZAS || c.bytes() >= UNACKED_BYTES;
+        self.counters.as_ref().is_some_and(full)
     }
 
     /// Closes the stream: the server is told, and has until `deadline` to close its half.

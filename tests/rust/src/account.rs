@@ -1,4 +1,5 @@
 //! A server for accounts that does what a test tells it to, on a loopback socket.
+#![allow(clippy::expect_used, reason = "what does not go as the test wants it ends the test")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

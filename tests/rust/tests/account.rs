@@ -1,4 +1,5 @@
 //! What goes wrong with other clients' accounts, with a server that provokes it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
 use std::sync::Arc;
@@ -300,6 +301,21 @@ fn a_busy_sender_does_not_keep_stanzas_from_arriving() {
     assert_eq!(stanzas(&connection, COUNT).len(), COUNT);
     over.store(true, Ordering::Relaxed);
     busy.join().unwrap();
+    connection.close_blocking(PATIENCE);
+    script.join().unwrap();
+}
+
+#[test]
+fn who_sends_more_than_was_acknowledged_waits() {
+    let (connection, script) = play(PASSWORD, unchanged, |server| {
+        let mut peer = server.accept();
+        peer.log_in("s1");
+        peer.acknowledge_all(2);
+    });
+    assert!(connection.wait_ready(PATIENCE).unwrap());
+    for _ in 0..10_000 {
+        connection.send_blocking("<message to='a@b'/>", PATIENCE).unwrap();
+    }
     connection.close_blocking(PATIENCE);
     script.join().unwrap();
 }
