@@ -18,7 +18,11 @@ pub async fn alive() -> Response<Body> {
 pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
     let mut lines = String::new();
     for app in gateway.apps() {
-        let state = if app.is_ready() { "ready" } else { "no stream to the XMPP server" };
+        let state = match (app.is_ready(), app.is_standby()) {
+            (true, _) => "ready",
+            (false, true) => "standby: another process has the stream to the XMPP server",
+            (false, false) => "no stream to the XMPP server",
+        };
         lines.push_str(&format!("{}: {state}\n", app.config().id));
     }
     let status = if gateway.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -162,6 +162,7 @@ struct ReasonLabels {
 pub struct Metrics {
     registry: Registry,
     up: Family<AppLabel, Gauge>,
+    standby: Family<AppLabel, Gauge>,
     reconnects: Family<ReasonLabels, Counter>,
     stanzas: Family<StanzaLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -207,6 +208,7 @@ impl Default for Metrics {
         let metrics = Self {
             registry: Registry::default(),
             up: Family::default(),
+            standby: Family::default(),
             reconnects: Family::default(),
             stanzas: Family::default(),
             requests: Family::default(),
@@ -224,6 +226,11 @@ impl Default for Metrics {
             "stream_up",
             "Whether the stream to the XMPP server is up",
             metrics.up.clone(),
+        );
+        registry.register(
+            "stream_standby",
+            "Whether another process has the stream, and this one waits for its end",
+            metrics.standby.clone(),
         );
         registry.register(
             "stream_reconnects",
@@ -279,6 +286,11 @@ impl Metrics {
     /// An app's stream is up, or not.
     pub fn stream(&self, app: &str, up: bool) {
         self.up.get_or_create(&AppLabel { app: app.to_owned() }).set(up.into());
+    }
+
+    /// An app's stream is another process's.
+    pub fn standby(&self, app: &str, standby: bool) {
+        self.standby.get_or_create(&AppLabel { app: app.to_owned() }).set(standby.into());
     }
 
     /// An app's stream was lost.

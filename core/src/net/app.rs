@@ -57,6 +57,8 @@ pub(super) struct Inner {
     /// Wakes the task: there is room in the lanes, or the app is closing.
     wake: Notify,
     closing: AtomicBool,
+    /// The store has news for the service.
+    news: AtomicBool,
     /// The task has ended.
     ended: Mutex<Ended>,
     counters: Counters,
@@ -177,6 +179,7 @@ impl App {
             service.id_prefix = format!("{:x}-", super::stats::random());
         }
         let service = Arc::new(Service::new(service, store)?);
+        connection.one_of_several |= service.is_shared();
         let mut waiting = Lanes::new(lanes);
         if durable {
             service.restore_deliveries()?.into_iter().for_each(|it| waiting.restore(it));
@@ -202,8 +205,16 @@ impl App {
             config: config::Own { lanes, room_timeout },
             wake: Notify::new(),
             closing: AtomicBool::new(false),
+            news: AtomicBool::new(false),
             ended: Mutex::default(),
             counters: Counters::default(),
+        });
+        let waking = Arc::downgrade(&inner);
+        inner.service.on_news(move || {
+            if let Some(inner) = waking.upgrade() {
+                inner.news.store(true, Ordering::Release);
+                inner.wake.notify_one();
+            }
         });
         runtime.spawn(task::run(Arc::clone(&inner)));
         if let Some(outbox) = &inner.outbox {
@@ -577,8 +588,10 @@ impl Future for Claim<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let inner = self.inner;
+        // Out of a shared store's reach, others may deliver in our place.
+        let max = if inner.service.holds() { self.max } else { 0 };
         let mut queue = inner.queue();
-        let claimed = queue.lanes.claim(self.max);
+        let claimed = queue.lanes.claim(max);
         if claimed.is_empty() {
             if queue.over && queue.lanes.is_empty() {
                 return Poll::Ready(None);

@@ -67,6 +67,9 @@ pub struct ConnectionConfig {
     pub keepalive: Option<Keepalive>,
     /// How soon the server is asked what it has read. By default never.
     pub barrier: Option<Barrier>,
+    /// Whether the server may have other connections of the same component, so that what is for the
+    /// component comes on any of them. Set where an app's store is shared.
+    pub one_of_several: bool,
     /// How much may wait to be written.
     pub outbound: Bounds,
     /// How many events may wait to be taken; the socket is not read while so many wait.
@@ -105,6 +108,7 @@ impl ConnectionConfig {
             login_timeout: stream.login_timeout,
             keepalive: stream.keepalive,
             barrier: None,
+            one_of_several: false,
             outbound: Bounds::default(),
             inbound: Bounds::default(),
             requests: 1024,
@@ -239,6 +243,7 @@ impl ConnectionConfig {
             login_timeout: self.login_timeout,
             keepalive: self.keepalive.clone(),
             barrier: self.barrier,
+            one_of_several: self.one_of_several,
             id_prefix,
         }
     }

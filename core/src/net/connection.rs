@@ -177,6 +177,12 @@ impl Connection {
         self.shared().is_ok_and(|shared| shared.lock().phase == Phase::Ready)
     }
 
+    /// Whether the server has another connection of the same component, which it does not give up for
+    /// this one: this one tries again every second, and takes over when that one has ended.
+    pub fn is_standby(&self) -> bool {
+        self.shared().is_ok_and(|shared| shared.lock().phase == Phase::Standby)
+    }
+
     /// Sends one stanza; returns when it is written to a live stream. Waits while too much waits
     /// already.
     ///
@@ -360,6 +366,7 @@ impl Connection {
         stats.inbound_queue = shared.inbound.len();
         let state = shared.lock();
         stats.ready = state.phase == Phase::Ready;
+        stats.standby = state.phase == Phase::Standby;
         stats.requests = state.iqs.len();
         if let Some(link) = &state.link {
             stats.outbound_queue = link.out.stanzas();

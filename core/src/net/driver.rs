@@ -40,6 +40,8 @@ use tokio::task::JoinHandle;
 const READ_BYTES: usize = 64 * 1024;
 /// How long the last words of a stream that ended may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How soon is looked again whether another connection still has the stream.
+const STANDBY: Duration = Duration::from_millis(500);
 /// How far ahead the timer is set when nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -68,6 +70,8 @@ struct Ended {
     /// How long the stream was up.
     up: Duration,
     refused: Option<Refused>,
+    /// Another connection of the same component has the stream.
+    conflict: bool,
 }
 
 /// Connects, again and again, until the connection is closed or refused for good.
@@ -88,13 +92,32 @@ pub(super) async fn run(shared: Arc<Shared>) {
             break (refused.kind, refused.text);
         }
         backoff.lost_after(ended.up);
-        let delay = backoff.delay();
-        disconnected(&shared, ended.reason, Some(delay));
+        let delay = if stand_by(&shared, ended.conflict) {
+            debug!(domain = %shared.config.domain, "still standing by");
+            backoff.lost_after(Backoff::STABLE);
+            STANDBY
+        } else {
+            let delay = if ended.conflict { STANDBY } else { backoff.delay() };
+            disconnected(&shared, ended.reason, Some(delay));
+            delay
+        };
         if !pause(&shared, delay).await {
             break (ErrorKind::Closed, "the connection was closed".to_owned());
         }
     };
     end(&shared, kind, reason);
+}
+
+/// Notes whether another connection has the stream; `true` if it did at the last attempt too.
+fn stand_by(shared: &Shared, conflict: bool) -> bool {
+    let mut state = shared.lock();
+    let stood_by = state.phase == Phase::Standby;
+    state.phase = match (&state.phase, conflict) {
+        (Phase::Connecting | Phase::Standby, true) => Phase::Standby,
+        (Phase::Standby, false) => Phase::Connecting,
+        _ => return false,
+    };
+    stood_by && conflict
 }
 
 /// If the task ends in a way it does not know of (a panic, a runtime that is shut down), nobody is
@@ -171,7 +194,8 @@ async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
         *trust = None;
     }
     drop_link(shared, &closed);
-    Ended { reason: closed.to_string(), up, refused: refused(shared, &closed) }
+    let conflict = closed.condition() == Some("conflict");
+    Ended { reason: closed.to_string(), up, refused: refused(shared, &closed), conflict }
 }
 
 /// A socket to the server, and what encrypts it from the first byte on.
@@ -262,7 +286,7 @@ fn role(shared: &Shared, state: &mut State) -> Role {
 }
 
 fn never_up(reason: String) -> Ended {
-    Ended { reason, up: Duration::ZERO, refused: None }
+    Ended { reason, up: Duration::ZERO, refused: None, conflict: false }
 }
 
 /// It would be the same the next time.

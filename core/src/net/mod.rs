@@ -21,6 +21,7 @@ mod role;
 pub mod runtime;
 mod sending;
 mod shared;
+mod sharing;
 mod socket;
 #[cfg(feature = "srv")]
 mod srv;
@@ -37,6 +38,7 @@ pub use dev::DevServer;
 pub use outbox::{Kept, LiveOutbox};
 pub use request::Request;
 pub use sending::{Sending, Sent};
+pub use sharing::take_over;
 pub use stats::Stats;
 pub use tls::{Pin, Tls, TlsMode};
 pub use wait::{Waited, block_on, block_on_checked};

@@ -180,6 +180,9 @@ impl LiveOutbox {
         if state.closed {
             return Keeping { group: None, count: 0, error: Some(closed()) };
         }
+        if self.service.is_shared() && self.connection.is_standby() {
+            return Keeping { group: None, count: 0, error: Some(standing_by()) };
+        }
         let accepted = state.outbox.accept(now, stanzas);
         let count = accepted.len();
         let error = (count < stanzas.len()).then(|| full(stanzas.len() - count));
@@ -208,6 +211,16 @@ impl LiveOutbox {
             group
         };
         Keeping { group: Some(group), count, error }
+    }
+
+    /// Takes over messages that another process kept, and stores, all or none, `changes` with them.
+    pub(super) fn adopt(self: &Arc<Self>, rows: Vec<OutboxRow>, changes: Vec<Change>) -> Keeping {
+        let rows = self.lock().outbox.adopt(rows);
+        let count = rows.iter().map(|row| row.heads.len()).sum();
+        let alone = Gathering { rows, ..Gathering::default() };
+        let group = Arc::clone(&alone.group);
+        self.store(alone, changes, false);
+        Keeping { group: Some(group), count, error: None }
     }
 
     fn gather(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
@@ -278,7 +291,8 @@ impl LiveOutbox {
 
     fn write(&self) {
         let mut state = self.lock();
-        while state.outbox.has_next() {
+        // Out of the store's reach, others may write them in our place.
+        while state.outbox.has_next() && self.service.holds() {
             let mut batch = Batch::new();
             for (head, tail) in state.outbox.next_batch(BATCH_BYTES) {
                 batch.push_pieces(head, tail);
@@ -324,6 +338,11 @@ impl LiveOutbox {
             Event::Cut { position, blamed } => self.cut(position, blamed),
             _ => {}
         }
+    }
+
+    /// Looks for what can be written.
+    pub(super) fn wake_up(&self) {
+        self.wake.notify_one();
     }
 
     /// The server has read everything up to `position`.
@@ -377,6 +396,12 @@ pub(super) async fn keep_deliveries(service: &Service, deliveries: &[Delivery]) 
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the outbox is closed: nothing more is sent")
+}
+
+/// What would be stored here would wait for the end of the process that has the stream.
+fn standing_by() -> Error {
+    let text = "this process stands by while another one has the stream to the server; send through that one";
+    Error::new(ErrorKind::NotConnected, text)
 }
 
 fn full(refused: usize) -> Error {

@@ -28,6 +28,8 @@ use crate::stream::{Batch, IqTracker, OwnAddress};
 pub(super) enum Phase {
     /// No stream is up; the driver tries to change that.
     Connecting,
+    /// Another connection of the same component has the stream; this one takes its place when it ends.
+    Standby,
     Ready,
     /// Closing was asked for.
     Closing,
@@ -229,6 +231,13 @@ impl Shared {
         match phase {
             Phase::Ended(kind, reason) => Error::new(*kind, reason.clone()),
             Phase::Closing => Error::new(ErrorKind::Closed, "the connection is being closed"),
+            Phase::Standby => Error::new(
+                ErrorKind::NotConnected,
+                format!(
+                    "another connection of {} has the stream to {}, and this one stands by; send through that one",
+                    self.config.domain, self.config.endpoint
+                ),
+            ),
             Phase::Connecting | Phase::Ready => Error::new(
                 ErrorKind::NotConnected,
                 format!(
@@ -249,7 +258,7 @@ pub(super) enum Submitted {
 
 impl Phase {
     pub(super) fn is_ready_or_over(&self) -> bool {
-        *self != Self::Connecting
+        !matches!(self, Self::Connecting | Self::Standby)
     }
 }
 

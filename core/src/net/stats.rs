@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     /// Whether a stream is up.
     pub ready: bool,
+    /// Whether another connection of the same component has the stream, and this one waits for its end.
+    pub standby: bool,
     /// How often a stream came up.
     pub connects: u64,
     /// How often a stream ended or an attempt to connect failed.

@@ -10,7 +10,7 @@ use super::Service;
 use super::roster::{Announce, SubscriptionVerb, react};
 use super::route::{self, Delivery, DropReason, InboundService, PresenceDetails, Routed, Rules};
 use crate::stanza::{Condition, PresenceType, Stanza, StanzaError, StanzaKind};
-use crate::store::{Change, ContactKey, Durability};
+use crate::store::{Change, ContactKey, Durability, Heard};
 
 /// What an inbound stanza leads to.
 #[derive(Debug, Default)]
@@ -94,13 +94,10 @@ impl Service {
         match type_ {
             PresenceType::Available => {
                 let resource = from.resourcepart().unwrap_or_default();
-                let changed = self.book().set_available(
-                    &own,
-                    &contact,
-                    resource,
-                    details.priority,
-                    details.show,
-                );
+                let (priority, show) = (details.priority, details.show);
+                let changed = self.book().set_available(&own, &contact, resource, priority, show);
+                let resource = resource.into();
+                self.tell_others(&own, &contact, || Heard::Available { resource, priority, show });
                 if changed {
                     self.keep_presence(&own, &contact);
                 }
@@ -112,7 +109,10 @@ impl Service {
             }
             // Unavailable, or an error: whoever is asked has no presence to give.
             _ => {
-                if self.book().set_unavailable(&own, &contact, from.resourcepart()) {
+                let resource = from.resourcepart();
+                let changed = self.book().set_unavailable(&own, &contact, resource);
+                self.tell_others(&own, &contact, || Heard::Unavailable(resource.map(Box::from)));
+                if changed {
                     self.keep_presence(&own, &contact);
                 }
             }
@@ -149,6 +149,7 @@ impl Service {
         // Whoever cancels the app's subscription sends no presence any more.
         let cancelled = verb == SubscriptionVerb::Unsubscribed;
         if cancelled && self.book().set_unavailable(own, contact, None) {
+            self.tell_others(own, contact, || Heard::Unavailable(None));
             self.keep_presence(own, contact);
         }
     }

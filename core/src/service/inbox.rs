@@ -240,6 +240,11 @@ impl Service {
         Ok(waiting.into_iter().filter_map(|row| self.restored(row)).collect())
     }
 
+    /// An id for a delivery that is not the service's own.
+    pub fn new_delivery_id(&self) -> u64 {
+        self.deliveries.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// What a store has to keep of a delivery, before anybody is told that it came.
     pub fn keep_delivery(&self, delivery: &Delivery) -> Change {
         let row = InboxRow {
@@ -312,6 +317,11 @@ impl Service {
     }
 
     fn number_run(&self) -> Result<()> {
+        if let Some(sharing) = &self.sharing {
+            let first = sharing.member.number << RUN_BITS;
+            self.deliveries.store(first, std::sync::atomic::Ordering::Relaxed);
+            return Ok(());
+        }
         let runs = |waiting: &Waiting| {
             waiting.counts.iter().find(|count| &*count.name == RUNS).map_or(0, |count| count.value)
         };
@@ -323,7 +333,7 @@ impl Service {
     }
 
     /// The delivery of a row, made anew: what the app asks for may have changed.
-    fn restored(&self, row: InboxRow) -> Option<Delivery> {
+    pub(super) fn restored(&self, row: InboxRow) -> Option<Delivery> {
         let id = row.id;
         let parsed = Stanza::parse(row.stanza, &Scope::stream(ns::COMPONENT), &Limits::default());
         let stanza = parsed

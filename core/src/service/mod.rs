@@ -27,10 +27,11 @@ pub mod roster;
 mod rounds;
 pub mod route;
 pub mod send;
+mod sharing;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::Form;
@@ -44,6 +45,7 @@ use presence::PresenceBook;
 use quota::Meters;
 use roster::Subscription;
 use rounds::Rounds;
+use sharing::{Sharing, domain_of};
 
 pub use inbound::Inbound;
 pub use inbox::{Attempt, Inbox, Retry, Verdict};
@@ -55,6 +57,7 @@ pub use quota::{Quotas, Resource, Usage};
 pub use rounds::Pace;
 pub use route::{Delivery, DropReason, InboundService, InboundServices};
 pub use send::{MessageCall, Outgoing, PresenceCall, Sending, Status};
+pub use sharing::Legacy;
 
 /// The settings of a [`Service`].
 #[derive(Debug, Clone)]
@@ -125,13 +128,15 @@ pub struct Service {
     ids: Ids,
     deliveries: AtomicU64,
     counters: Counters,
-    meters: Meters,
-    book: Mutex<PresenceBook>,
+    meters: Arc<Meters>,
+    book: Arc<Mutex<PresenceBook>>,
     /// Held while a subscription is read, changed and written; never taken for a message.
     changing: Mutex<()>,
     rounds: Mutex<Rounds>,
     queue: QueueName,
     waiting: Mutex<Waiting>,
+    /// With a store that several processes share.
+    sharing: Option<Sharing>,
     store: Box<dyn Store>,
 }
 
@@ -171,19 +176,24 @@ impl Service {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
-        let mut book = PresenceBook::new(config.limits.strangers);
+        let book = Arc::new(Mutex::new(PresenceBook::new(config.limits.strangers)));
+        let meters = Arc::new(Meters::new(config.quotas));
+        let addresses = &config.addresses;
+        // Before anything is read, so that no change is missed.
+        let joined = store.shared().map(|it| Sharing::join(it, addresses, &book, &meters));
+        let sharing = joined.transpose()?;
         store.load(&mut |key, state| {
             // One store may serve several apps, and of an account's contacts its server knows.
-            if config.addresses.is_account() {
-                return;
-            }
-            let domain = key.own.split_once('@').map_or(&*key.own, |(_, domain)| domain);
-            if config.addresses.is_own_domain(domain) {
-                book.restore(&key, state);
+            if !addresses.is_account() && addresses.is_own_domain(domain_of(&key.own)) {
+                book.lock().unwrap_or_else(PoisonError::into_inner).restore(&key, state);
             }
         })?;
-        let queue = QueueName::from(config.addresses.store_key());
+        let queue = match &sharing {
+            Some(sharing) => sharing.member.queue.clone(),
+            None => QueueName::from(addresses.store_key()),
+        };
         let waiting = Waiting::load(&*store, &queue)?;
+        meters.restore(&waiting.counts);
         Ok(Self {
             addresses: config.addresses,
             inbound: config.inbound,
@@ -193,12 +203,13 @@ impl Service {
             ids: Ids { prefix: config.id_prefix, next: AtomicU64::new(0) },
             deliveries: AtomicU64::new(0),
             counters: Counters::default(),
-            meters: Meters::new(config.quotas, &waiting.counts),
-            book: Mutex::new(book),
+            meters,
+            book,
             changing: Mutex::new(()),
             rounds: Mutex::new(Rounds::new(config.pace)),
             queue,
             waiting: Mutex::new(waiting),
+            sharing,
             store,
         })
     }
@@ -266,26 +277,44 @@ impl Service {
         own: &str,
         contact: &str,
         must_survive: bool,
-        change: impl FnOnce(Subscription) -> (Subscription, T),
+        change: impl Fn(Subscription) -> (Subscription, T),
     ) -> Result<T> {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.book().subscription(own, contact);
-        let (after, said) = change(before);
-        if before != after {
-            let key = ContactKey { own: own.into(), contact: contact.into() };
-            let mut changes = vec![Change::Subscription(key.clone(), after)];
-            if before == Subscription::None {
-                // What a stranger was told is not in the store yet.
-                let told = self.book().get(own, contact).and_then(|entry| entry.told.cloned());
-                changes.extend(told.map(|told| Change::Told(key, Some(Box::new(told)))));
+        let key = ContactKey { own: own.into(), contact: contact.into() };
+        let mut before = self.book().subscription(own, contact);
+        loop {
+            let (after, said) = change(before);
+            // What a stranger was told is not in the store yet.
+            let told = (before == Subscription::None && before != after)
+                .then(|| self.book().get(own, contact).and_then(|entry| entry.told.cloned()))
+                .flatten()
+                .map(|told| Change::Told(key.clone(), Some(Box::new(told))));
+            let had = match self.store.shared() {
+                // Another process may have changed it at this moment.
+                Some(shared) => match self.noted(shared.exchange(&key, before, after)) {
+                    Err(error) if must_survive => return Err(error),
+                    had => had.unwrap_or(before),
+                },
+                None => before,
+            };
+            if had != before {
+                before = had;
+                continue;
             }
-            let kept = self.keep(changes, Durability::Now);
-            if must_survive {
-                kept?;
+            let changed = self.sharing.is_none() && before != after;
+            let changes = changed.then(|| Change::Subscription(key, after));
+            let changes: Vec<_> = changes.into_iter().chain(told).collect();
+            if !changes.is_empty() {
+                let kept = self.keep(changes, Durability::Now);
+                if must_survive {
+                    kept?;
+                }
             }
-            self.book().set_subscription(own, contact, after);
+            if before != after {
+                self.book().set_subscription(own, contact, after);
+            }
+            return Ok(said);
         }
-        Ok(said)
     }
 
     /// The messages that waited when the service was made, and up to which number they are done: once,
@@ -314,7 +343,12 @@ impl Service {
     /// # Errors
     /// [`ErrorKind::Store`]: they were not applied.
     pub fn keep(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
-        self.store.apply(changes, durability).inspect_err(|error| {
+        self.noted(self.store.apply(changes, durability))
+    }
+
+    /// Counts and logs a fault of the store.
+    fn noted<T>(&self, done: Result<T>) -> Result<T> {
+        done.inspect_err(|error| {
             self.counters.store_errors.add(1);
             tracing::error!("{error}");
         })

@@ -213,6 +213,25 @@ impl Outbox {
         self.entries.push_back(Entry { number, expires, head, tail, charge, state, suspicion: 0 });
     }
 
+    /// Takes over what another process kept, in the order of its rows and whatever the bounds. Returns
+    /// the rows under numbers of this outbox, which are to be stored.
+    pub fn adopt(&mut self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
+        let adopt = |mut row: OutboxRow| {
+            row.first = self.last + 1;
+            self.last = row.last();
+            let mut charge = row.tail.len();
+            for (number, head) in (row.first..).zip(&row.heads) {
+                let charge = std::mem::take(&mut charge) + head.len();
+                let (head, tail) = (head.clone(), row.tail.clone());
+                self.push(number, row.expires, head, tail, charge, State::Accepted);
+            }
+            row
+        };
+        let rows: Vec<_> = rows.into_iter().map(adopt).collect();
+        self.stats.accepted += rows.iter().map(|row| row.heads.len() as u64).sum::<u64>();
+        rows
+    }
+
     /// The row that is to be stored for `accepted`; `stanzas` are those that [`Outbox::accept`] had.
     pub fn row(&self, utc: Duration, accepted: &Accepted, stanzas: &[Outgoing]) -> OutboxRow {
         let stanzas = &stanzas[..accepted.count.min(stanzas.len())];

@@ -235,6 +235,32 @@ impl PresenceBook {
         }
     }
 
+    /// Takes over what a store has of all contacts, where that differs from what is known.
+    pub fn reconcile(&mut self, contacts: impl Iterator<Item = (ContactKey, ContactState)>) {
+        let mut kept = vec![false; self.slots.len()];
+        for (key, state) in contacts {
+            let number = self.find_or_insert(&key.own, &key.contact);
+            if let Some(kept) = kept.get_mut(number as usize) {
+                *kept = true;
+            }
+            self.change(number, |slot| {
+                slot.subscription = state.subscription;
+                if slot.best() != state.available {
+                    slot.resources = Box::default();
+                    slot.restored = state.available;
+                }
+            });
+            let told = state.told.map(|told| *told).unwrap_or_default();
+            self.set_told(&key.own, &key.contact, told);
+        }
+        for (number, _) in kept.iter().enumerate().filter(|(_, kept)| !**kept) {
+            let slot = &self.slots[number];
+            if slot.own != VACANT && slot.subscription != Subscription::None {
+                self.change(number as u32, |slot| slot.subscription = Subscription::None);
+            }
+        }
+    }
+
     /// The resource `resource` of the contact is available. Returns whether that changed the
     /// contact's presence as a whole; a stranger beyond the bound is not remembered.
     pub fn set_available(

@@ -4,6 +4,7 @@
 //! says which it is with [`Service::set_utc`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Service;
@@ -125,20 +126,75 @@ pub(super) struct Meters {
     quotas: Quotas,
     day: AtomicU64,
     meters: [Meter; 4],
+    shared: Mutex<[Share; 4]>,
+}
+
+/// How much of a meter the processes that count together know of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    day: u64,
+    settled: u64,
+    /// What they are being told.
+    sent: u64,
+}
+
+fn known(counts: &[Count]) -> impl Iterator<Item = (Resource, &Count)> {
+    counts.iter().filter_map(|count| {
+        let is_it = |resource: &Resource| resource.as_str() == &*count.name;
+        Some((Resource::ALL.into_iter().find(is_it)?, count))
+    })
 }
 
 impl Meters {
-    /// Meters that go on where `counts` stopped, on their day.
-    pub(super) fn new(quotas: Quotas, counts: &[Count]) -> Self {
-        let meters = Self { quotas, ..Self::default() };
+    pub(super) fn new(quotas: Quotas) -> Self {
+        Self { quotas, ..Self::default() }
+    }
+
+    /// Goes on where `counts` stopped, on their day.
+    pub(super) fn restore(&self, counts: &[Count]) {
+        let mut shared = self.shared();
+        for (resource, count) in known(counts) {
+            self.meters[resource as usize].set(count.day, count.value);
+            self.day.fetch_max(count.day, Ordering::Relaxed);
+            shared[resource as usize] = Share { day: count.day, settled: count.value, sent: 0 };
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, [Share; 4]> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was used since this was last [settled](Meters::settle), for processes that count together;
+    /// nothing where that is of no interest.
+    pub(super) fn unreported(&self) -> Vec<Count> {
+        let day = self.day.load(Ordering::Relaxed);
+        let mut shared = self.shared();
+        let mut counts = Vec::new();
         for resource in Resource::ALL {
-            let kept = counts.iter().find(|count| &*count.name == resource.as_str());
-            if let Some(count) = kept {
-                meters.meters[resource as usize].set(count.day, count.value);
-                meters.day.fetch_max(count.day, Ordering::Relaxed);
+            let share = &mut shared[resource as usize];
+            if share.day != day {
+                *share = Share { day, ..Share::default() };
+            }
+            share.sent = self.meters[resource as usize].used(day).saturating_sub(share.settled);
+            if share.sent > 0 || self.quotas.limit(resource).is_some() {
+                counts.push(Count { name: resource.as_str().into(), day, value: share.sent });
             }
         }
-        meters
+        counts
+    }
+
+    /// All processes together have used so much, with what was [unreported](Meters::unreported) here.
+    pub(super) fn settle(&self, counts: &[Count]) {
+        let mut shared = self.shared();
+        for (resource, count) in known(counts) {
+            let share = &mut shared[resource as usize];
+            if share.day == count.day {
+                let others = count.value.saturating_sub(share.settled + share.sent);
+                // Without a limit this does not fail.
+                let _ = self.meters[resource as usize].add(count.day, others, None);
+                *share = Share { day: count.day, settled: count.value, sent: 0 };
+            }
+        }
     }
 
     /// Uses so much of each resource, or nothing at all if that is too much of one.
@@ -186,6 +242,10 @@ impl Service {
 
     /// Has the store keep what was used today, soon. To be called now and then, and at the end.
     pub fn keep_usage(&self) {
+        if self.is_shared() {
+            // The processes tell each other all the time.
+            return;
+        }
         let day = self.meters.day.load(Ordering::Relaxed);
         let counts = self.usage().into_iter().filter(|usage| usage.used > 0);
         let changes: Vec<_> = counts

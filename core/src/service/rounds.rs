@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Service;
-use crate::store::{Change, Durability};
+use crate::store::{Change, ContactKey, Durability, Heard};
 
 /// How fast contacts are asked after connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,25 +119,31 @@ impl Rounds {
 impl Service {
     /// The stream is up: contacts will be told the app's presence and asked for theirs.
     pub fn handle_ready(&self, now: Duration) {
+        self.set_up(true);
         self.book().begin_epoch();
         let mut rounds = self.rounds();
         rounds.stop();
-        rounds.announce = Some(0);
+        // Where another process serves the app, contacts have been told.
+        rounds.announce = (self.others() == 0).then_some(0);
         rounds.probe = Some(0);
         rounds.probe_at = now.saturating_sub(BURST);
     }
 
     /// The stream is gone: nothing more is to be written. What was known of contacts stays.
     pub fn handle_disconnected(&self) {
+        self.set_up(false);
         self.rounds().stop();
     }
 
     /// The stream will be closed: contacts will be told that the app is gone (RFC 6121 §4.5.2).
     pub fn handle_closing(&self) {
+        self.set_up(false);
         let mut rounds = self.rounds();
         rounds.stop();
-        // An account's server tells all who are to know.
-        rounds.farewell = (!self.addresses.is_account()).then_some(0);
+        // An account's server tells all who are to know; where another process goes on, the app is
+        // not gone.
+        let alone = !self.addresses.is_account() && self.others() == 0;
+        rounds.farewell = alone.then_some(0);
     }
 
     /// When [`Service::handle_timeout`] has something to do: at once if the time is past, never if
@@ -264,12 +270,16 @@ impl Service {
 
     /// Takes silent contacts as gone. Returns where to go on.
     fn expire(&self, cursor: usize) -> Option<usize> {
-        let mut changes = Vec::new();
+        let mut silent = Vec::new();
         let next = self.book().expire(cursor, LOOK, |key, subscription| {
             if subscription.app_is_subscribed() && !self.addresses.is_account() {
-                changes.push(Change::Presence(key, None));
+                silent.push(key);
             }
         });
+        for ContactKey { own, contact } in &silent {
+            self.tell_others(own, contact, || Heard::Unavailable(None));
+        }
+        let changes: Vec<_> = silent.into_iter().map(|key| Change::Presence(key, None)).collect();
         if !changes.is_empty() {
             // A fault is logged and counted; the book knows better than the store meanwhile.
             let _ = self.keep(changes, Durability::Soon);

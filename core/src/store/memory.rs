@@ -81,6 +81,10 @@ impl Rows {
             Change::Purge(queue, id) => {
                 self.queue(queue).dead.remove(&id);
             }
+            Change::Inherit(queue, from) => {
+                let left = std::mem::take(&mut self.queue(from).inbox);
+                self.queue(queue).inbox.extend(left);
+            }
             Change::Count(queue, count) => {
                 self.queue(queue).counts.insert(count.name.clone(), count);
             }
@@ -166,6 +170,10 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     fn sync(&self) -> Result<()> {
         (**self).sync()
+    }
+
+    fn shared(&self) -> Option<&dyn super::Shared> {
+        (**self).shared()
     }
 }
 

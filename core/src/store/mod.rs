@@ -12,6 +12,7 @@ mod packed;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
+mod shared;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -26,6 +27,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
+pub use shared::{Heard, Listener, Member, News, Shared};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
@@ -98,6 +100,10 @@ pub enum Change {
     Replay(QueueName, u64),
     /// The dead letter with this id is forgotten.
     Purge(QueueName, u64),
+    /// The process of the second queue is gone: its deliveries wait in the first, and nothing waits in
+    /// the second. Its messages must be put into the first, and be done in the second, with the same
+    /// call.
+    Inherit(QueueName, QueueName),
     /// This number is now so large.
     Count(QueueName, Count),
 }
@@ -158,4 +164,9 @@ pub trait Store: Send + Sync + Debug {
     /// # Errors
     /// The first fault since the last call that no caller has been told of.
     fn sync(&self) -> Result<()>;
+
+    /// What several processes with this store need; `None` if it is one process's.
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
 }

@@ -5,8 +5,11 @@
 //! five seconds is told, and then as long as the database cannot be reached.
 
 mod address;
+mod heart;
 mod link;
+mod news;
 mod schema;
+mod sharing;
 mod sql;
 mod worker;
 
@@ -20,11 +23,12 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tokio_postgres::Row as SqlRow;
 
-use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Store};
+use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Shared, Store};
 use crate::error::{Error, ErrorKind, Result};
 use address::Address;
+use heart::Pulses;
 use link::{Link, Op};
-use worker::{Ask, Call, Writer};
+use worker::{Ask, Call, Join, Writer};
 
 /// How many calls may wait to be taken; more of them wait in [`Store::apply`].
 const QUEUE: usize = 4096;
@@ -38,6 +42,8 @@ pub struct PostgresStore {
     calls: Option<SyncSender<Call>>,
     wake: Arc<Notify>,
     asks: Option<UnboundedSender<Ask>>,
+    joins: Option<UnboundedSender<Join>>,
+    pulses: Pulses,
     thread: Option<JoinHandle<()>>,
     unreported: Unreported,
 }
@@ -66,7 +72,9 @@ impl PostgresStore {
         let address = Arc::new(address);
         let (calls, receiver) = sync_channel(QUEUE);
         let (asks, questions) = unbounded_channel();
+        let (joins, joiners) = unbounded_channel();
         let (opened, answer) = channel();
+        let pulses = Pulses::default();
         let wake = Arc::new(Notify::new());
         let unreported = Unreported::default();
         let mut store = Self {
@@ -74,6 +82,8 @@ impl PostgresStore {
             calls: Some(calls),
             wake: Arc::clone(&wake),
             asks: Some(asks),
+            joins: Some(joins),
+            pulses: Arc::clone(&pulses),
             thread: None,
             unreported: Arc::clone(&unreported),
         };
@@ -84,10 +94,15 @@ impl PostgresStore {
             if opened.send(made).is_err() || failed {
                 return;
             }
-            tokio::join!(
+            let (mut link, (), ()) = tokio::join!(
                 Writer::new(link, unreported).run(receiver, wake),
-                worker::answer(Link::new(address), questions),
+                worker::answer(Link::new(Arc::clone(&address)), questions),
+                worker::members(address, joiners, Arc::clone(&pulses)),
             );
+            let farewells = heart::farewells(&pulses);
+            if !farewells.is_empty() && link.transact(&farewells).await.is_err() {
+                tracing::debug!("the members of the state store are missed in a few seconds");
+            }
         };
         let thread = std::thread::Builder::new().name("appxmpp-store".to_owned());
         let thread = thread.spawn(move || {
@@ -211,12 +226,17 @@ impl Store for PostgresStore {
         let earlier = self.unreported.lock().unwrap_or_else(PoisonError::into_inner).take();
         earlier.map_or(written, Err)
     }
+
+    fn shared(&self) -> Option<&dyn Shared> {
+        Some(self)
+    }
 }
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.calls = None;
         self.asks = None;
+        self.joins = None;
         self.wake.notify_one();
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has nothing left to say here.

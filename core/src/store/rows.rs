@@ -26,6 +26,17 @@ impl OutboxRow {
     pub fn last(&self) -> u64 {
         self.first + (self.heads.len() as u64).saturating_sub(1)
     }
+
+    /// Those of the stanzas that come after the number `done`, if any do.
+    pub fn after(mut self, done: u64) -> Option<Self> {
+        let over = usize::try_from((done + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
+        if over >= self.heads.len() {
+            return None;
+        }
+        self.heads.drain(..over);
+        self.first += over as u64;
+        Some(self)
+    }
 }
 
 /// A stanza that the app has not yet handled.

@@ -13,6 +13,9 @@ use crate::ns;
 use crate::stanza::{Stanza, StanzaKind};
 use crate::xml::{Element, Limits, StreamHeader, XmlError};
 
+/// A type of iq that there is none of.
+const NO_TYPE: &str = "ask";
+
 /// What a component's stream needs to know.
 #[derive(Debug, Clone)]
 pub struct ComponentConfig {
@@ -29,6 +32,11 @@ pub struct ComponentConfig {
     /// How soon the server is asked what it has read; `None` for never. Without it there is no
     /// [`Event::Acked`].
     pub barrier: Option<Barrier>,
+    /// Whether the server may have other connections of the same component. What the server routes to
+    /// the component then comes on any of them, also the answer to a ping; instead of one, an iq of a
+    /// type that there is none of is written, which the server refuses on the connection where it got
+    /// it (RFC 6120 §8.2.3; ejabberd does), or sends back where there is no other (Prosody does).
+    pub one_of_several: bool,
     /// How the ids of this stream's own pings begin. Nobody else should be able to guess it.
     pub id_prefix: String,
 }
@@ -50,6 +58,7 @@ impl ComponentConfig {
             login_timeout: Duration::from_secs(15),
             keepalive: Some(keepalive),
             barrier: None,
+            one_of_several: false,
             id_prefix: id_prefix.into(),
         }
     }
@@ -107,6 +116,8 @@ pub struct ComponentStream {
     asked: Option<WireJid>,
     secret: Secret,
     id_prefix: String,
+    /// What type of iq a ping is.
+    ping_type: &'static str,
     wire: Wire,
     state: State,
     prober: Prober,
@@ -132,6 +143,7 @@ impl ComponentStream {
             domain: config.domain,
             secret: config.secret,
             id_prefix: config.id_prefix,
+            ping_type: if config.one_of_several { NO_TYPE } else { "get" },
             wire,
             state: State::Header { deadline: now + config.login_timeout },
             prober: Prober::new(now, config.keepalive, config.barrier),
@@ -327,7 +339,7 @@ impl ComponentStream {
         let (asked, from) = (self.asked.as_ref()?, stanza.from()?);
         let expected = match stanza.type_() {
             Some("result" | "error") => asked,
-            Some("get") => &self.address,
+            Some("get" | NO_TYPE) => &self.address,
             _ => return None,
         };
         (from == expected).then_some(serial)
@@ -348,7 +360,8 @@ impl ComponentStream {
     fn ping(&mut self, now: Duration) {
         let to = self.asked.as_ref().unwrap_or(&self.address);
         let iq = format!(
-            "<iq type='get' id='{}{}' from='{}' to='{to}'><ping xmlns='{}'/></iq>",
+            "<iq type='{}' id='{}{}' from='{}' to='{to}'><ping xmlns='{}'/></iq>",
+            self.ping_type,
             self.id_prefix,
             self.prober.ask(now),
             self.domain,

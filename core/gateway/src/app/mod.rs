@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::dev::{DevConfig, DevServer};
-use appxmpp::net::{Backend, Connection, ConnectionConfig, Event, LiveOutbox};
+use appxmpp::net::{Backend, Connection, ConnectionConfig, Event, LiveOutbox, take_over};
 use appxmpp::service::{
     Delivery, DropReason, InboundServices, MessageCall, OutboxLimits, Outgoing, Sending, Service,
     ServiceConfig, Status,
@@ -20,6 +20,7 @@ use appxmpp::stream::Batch;
 use appxmpp::{ErrorKind, Jid, Result};
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -61,6 +62,8 @@ pub struct App {
     stream: Stream,
     /// Takes what arrives.
     task: Mutex<Option<JoinHandle<()>>>,
+    /// The store has news for the service.
+    news: Notify,
     engine: Arc<Engine<Stream>>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,
@@ -123,6 +126,10 @@ impl Outbox for Stream {
 
     fn keeps(&self) -> bool {
         self.keeper.is_some()
+    }
+
+    fn holds(&self) -> bool {
+        self.keeper.as_ref().is_none_or(|service| service.holds())
     }
 }
 
@@ -197,6 +204,7 @@ impl App {
         let mut wire = ConnectionConfig::for_backend(&backend, Some(secret))?;
         // Every waiting request has a place of its own in `waiters`.
         wire.requests = 64;
+        wire.one_of_several = store.shared().is_some();
         wire.barrier = outbox.map(|_| LiveOutbox::BARRIER);
         wire.confirm = keeps;
         if let Some(keepalive) = &mut wire.keepalive {
@@ -234,6 +242,7 @@ impl App {
             outbox,
             stream,
             task: Mutex::default(),
+            news: Notify::new(),
             metrics,
             config: RwLock::new(config),
         });
@@ -245,6 +254,12 @@ impl App {
             );
         }
         left.into_iter().for_each(|delivery| app.engine.restore(delivery));
+        let waking = Arc::downgrade(&app);
+        app.service.on_news(move || {
+            if let Some(app) = waking.upgrade() {
+                app.news.notify_one();
+            }
+        });
         let task = tokio::spawn(Arc::clone(&app).run());
         *app.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         if app.config().callback_url.is_some() {
@@ -269,6 +284,11 @@ impl App {
     /// Whether the stream is up.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready()
+    }
+
+    /// Whether another process has the stream, and this one waits for its end.
+    pub fn is_standby(&self) -> bool {
+        self.connection.is_standby()
     }
 
     /// Waits until the stream is up.
@@ -367,6 +387,7 @@ impl App {
             self.waiters.len(),
             &stats.each(),
         );
+        self.metrics.standby(&self.config().id, self.is_standby());
         if let Some(outbox) = &self.outbox {
             self.metrics.outbox(&self.config().id, &outbox.stats());
         }
@@ -407,6 +428,12 @@ impl App {
                     }
                     continue;
                 }
+                () = self.news.notified() => {
+                    if !self.hear().await {
+                        return;
+                    }
+                    continue;
+                }
             };
             let events = match events {
                 Ok(events) if !events.is_empty() => events,
@@ -432,6 +459,22 @@ impl App {
             self.say_lasting(&lasting).await;
             deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
+    }
+
+    /// Takes over what other processes left; `false` if others did that to this one.
+    async fn hear(&self) -> bool {
+        if self.service.is_evicted() {
+            tracing::error!(
+                app = self.config().id,
+                "another gateway goes on with this app; this one serves it again after a restart"
+            );
+            self.connection.close(Duration::from_secs(1)).await;
+            return false;
+        }
+        let left = take_over(&self.service, self.outbox.as_ref()).await;
+        left.into_iter().for_each(|delivery| self.engine.restore(delivery));
+        self.engine.wake();
+        true
     }
 
     /// Stores what came, before anybody can learn that it came. What cannot be stored, so that a crash
@@ -596,7 +639,8 @@ impl App {
         let config = self.config();
         let kind = config.callback_stanzas.contains(&inbound.kind);
         if kind && config.callback_events.contains(&target(&stanza)) {
-            arrived.deliveries.push(self.engine.callback_of(stanza));
+            let id = self.service.new_delivery_id();
+            arrived.deliveries.push(self.engine.callback_of(id, stanza));
         } else {
             decline(&stanza, arrived);
         }

@@ -1,6 +1,5 @@
 //! Delivers: in order for each sender, side by side for different ones, a bounded number at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +41,8 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send;
     /// Whether what is not delivered when the daemon stops will be after its next start.
     fn keeps(&self) -> bool;
+    /// Whether this process may deliver now: another one may be doing it in its place.
+    fn holds(&self) -> bool;
 }
 
 /// The deliveries of one app.
@@ -54,7 +55,6 @@ pub struct Engine<O> {
     /// Wakes who waits for the last delivery to end.
     idle: Notify,
     origin: tokio::time::Instant,
-    next_id: AtomicU64,
     run: String,
 }
 
@@ -170,7 +170,6 @@ impl<O: Outbox> Engine<O> {
             }),
             idle: Notify::new(),
             origin: tokio::time::Instant::now(),
-            next_id: AtomicU64::new(first_callback()),
             run: id::alphanumeric::<8>(),
             live: RwLock::new(Live::new(app)),
         })
@@ -195,9 +194,8 @@ impl<O: Outbox> Engine<O> {
     }
 
     /// The mod_rest callback of a stanza.
-    pub fn callback_of(&self, stanza: Stanza) -> Delivery {
+    pub fn callback_of(&self, id: u64, stanza: Stanza) -> Delivery {
         let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         // No path and no fields: what is posted depends on the callback's media type.
         let service = InboundService::Message;
         Delivery { id, path: "", fields: Vec::new(), service, sender, stanza }
@@ -238,7 +236,7 @@ impl<O: Outbox> Engine<O> {
     /// Starts as many deliveries as may run.
     fn start(self: &Arc<Self>, state: &mut State) {
         let most = self.live().app.webhook_concurrency;
-        while state.running < most && !state.stopped {
+        while state.running < most && !state.stopped && self.outbox.holds() {
             let Some((ticket, delivery)) = state.inbox.claim(self.now(), 1).pop() else { break };
             state.running += 1;
             let engine = Arc::clone(self);
@@ -268,7 +266,8 @@ impl<O: Outbox> Engine<O> {
                 self.start_at(at);
             }
             let now = self.now();
-            let next = if state.stopped { None } else { state.inbox.claim(now, 1).pop() };
+            let may_go_on = !state.stopped && self.outbox.holds();
+            let next = if may_go_on { state.inbox.claim(now, 1).pop() } else { None };
             match next {
                 Some(claimed) => (ticket, delivery) = claimed,
                 None => {
@@ -280,6 +279,11 @@ impl<O: Outbox> Engine<O> {
                 }
             }
         }
+    }
+
+    /// Starts what can be started.
+    pub fn wake(self: &Arc<Self>) {
+        self.start(&mut self.lock());
     }
 
     /// Starts what is due at `at`.
@@ -491,17 +495,6 @@ impl<O: Outbox> Engine<O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The number of this run's first callback: larger than those of earlier runs, and than the numbers
-/// of the service's deliveries.
-fn first_callback() -> u64 {
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let millis = u64::try_from(millis).unwrap_or(u64::MAX) & ((1 << 42) - 1);
-    CALLBACK | (millis << 20)
-}
-
-/// Keeps the numbers of callbacks and of the service's deliveries apart.
-const CALLBACK: u64 = 1 << 62;
 
 fn route(delivery: &Delivery) -> Route {
     match delivery.service {

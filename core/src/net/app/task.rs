@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::net::connection::Event;
 use crate::net::inbound::register;
 use crate::net::outbox::{keep_deliveries, utc};
+use crate::net::sharing::take_over;
 use crate::net::stats::add;
 use crate::service::Delivery;
 use crate::stanza::Condition;
@@ -54,6 +55,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
             _ = usage.tick() => inner.service.keep_usage(),
             () = inner.wake.notified() => {}
         }
+        if inner.news.swap(false, Ordering::AcqRel) && !hear(&inner).await {
+            break;
+        }
     }
     refuse_waiting(&inner).await;
     if inner.connection.is_ready() {
@@ -66,6 +70,19 @@ pub(super) async fn run(inner: Arc<Inner>) {
     if let Err(error) = inner.service.sync() {
         tracing::error!(%error, "not everything could be stored");
     }
+}
+
+/// Takes over what other processes left; `false` if others did that to this one.
+async fn hear(inner: &Arc<Inner>) -> bool {
+    if inner.service.is_evicted() {
+        tracing::error!("the app ends here: another process goes on with it; open it again");
+        return false;
+    }
+    let deliveries = take_over(&inner.service, inner.outbox.as_ref()).await;
+    let mut queue = inner.queue();
+    deliveries.into_iter().for_each(|delivery| queue.lanes.restore(delivery));
+    queue.wake_all();
+    true
 }
 
 /// The senders of what nobody took in time are told.

@@ -18,6 +18,7 @@ pub(super) fn check(fresh: &impl Fn() -> Open) {
     dead_letters_are_listed_replayed_and_purged(&fresh());
     numbers_are_replaced(&fresh());
     queues_do_not_mix(&fresh());
+    what_waits_can_be_another_queue_s(&fresh());
 }
 
 fn queue() -> QueueName {
@@ -174,4 +175,27 @@ fn queues_do_not_mix(open: &Open) {
     apply(&*store, Change::InboxDone(queue(), 1));
     let expected = [Row::Outbox(outbox(1, &["<message/>"], "")), Row::Inbox(inbox(1))];
     assert_eq!(rows(&*store, &other()), expected);
+}
+
+fn what_waits_can_be_another_queue_s(open: &Open) {
+    let store = open();
+    let (ours, theirs) =
+        (QueueName::from("bot.example.com/2"), QueueName::from("bot.example.com/1"));
+    for id in 1..=2 {
+        apply(&*store, Change::InboxPut(theirs.clone(), inbox(id)));
+    }
+    apply(&*store, Change::InboxPut(ours.clone(), inbox(9)));
+    apply(&*store, Change::OutboxPut(theirs.clone(), outbox(1, &["<a/>", "<b/>"], "")));
+    apply(&*store, Change::OutboxDone(theirs.clone(), 1));
+    let put = Change::OutboxPut(ours.clone(), outbox(7, &["<b/>"], ""));
+    let done = Change::OutboxDone(theirs.clone(), 2);
+    let changes = vec![put, done, Change::Inherit(ours.clone(), theirs.clone())];
+    for _ in 0..2 {
+        store.apply(changes.clone(), Durability::Now).unwrap();
+    }
+    let left = rows(&*store, &theirs).into_iter().find(|row| *row != Row::OutboxDone(2));
+    assert_eq!(left, None);
+    let mut expected = vec![Row::Outbox(outbox(7, &["<b/>"], ""))];
+    expected.extend([1, 2, 9].map(|id| Row::Inbox(inbox(id))));
+    assert_eq!(rows(&*store, &ours), expected);
 }

@@ -69,7 +69,6 @@ impl Link {
         }
     }
 
-    #[expect(dead_code, reason = "for news between processes")]
     /// Hands on what the database notifies of, on this connection and its successors.
     pub(super) fn hand_on_notices(&mut self) -> tokio::sync::mpsc::UnboundedReceiver<Notification> {
         let (notices, receiver) = unbounded_channel();

@@ -65,7 +65,8 @@ pub(super) const MIGRATIONS: &[&str] = &["
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         queue text COLLATE \"C\" NOT NULL,
         beat timestamptz NOT NULL,
-        up boolean NOT NULL
+        up boolean NOT NULL,
+        heir bigint
     )"];
 
 /// Held while the schema is looked at and changed, so that of two processes one waits ("axmp").

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_postgres::Row as SqlRow;
 
-use super::link::{Op, Value};
+use super::link::Op;
+use super::news::Notice;
 use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
 use crate::store::packed::{self, milliseconds};
@@ -13,9 +14,11 @@ use crate::store::{Change, ContactKey, ContactState, Count, DeadLetter, InboxRow
 
 macro_rules! op {
     ($sql:expr $(, $value:expr)* $(,)?) => {
-        Op { sql: $sql, values: vec![$(Box::new($value) as Value),*] }
+        $crate::store::postgres::link::Op { sql: $sql, values: vec![$(Box::new($value) as $crate::store::postgres::link::Value),*] }
     };
 }
+
+pub(super) use op;
 
 /// What a process of several keeps for the app as a whole: its queue without the process.
 pub(super) fn home(queue: &str) -> &str {
@@ -26,7 +29,7 @@ fn own(key: &ContactKey) -> Vec<u8> {
     key.own.as_bytes().to_vec()
 }
 
-fn contact(key: &ContactKey) -> Vec<u8> {
+fn other(key: &ContactKey) -> Vec<u8> {
     key.contact.as_bytes().to_vec()
 }
 
@@ -83,29 +86,32 @@ fn push(ops: &mut Vec<Op>, change: &Change) {
         Change::Subscription(key, Subscription::None) => ops.push(op!(
             "DELETE FROM contact WHERE own = $1 AND contact = $2",
             own(key),
-            contact(key)
+            other(key)
         )),
         Change::Subscription(key, subscription) => ops.push(op!(
             "INSERT INTO contact (own, contact, subscription) VALUES ($1, $2, $3)
             ON CONFLICT (own, contact) DO UPDATE SET subscription = excluded.subscription",
             own(key),
-            contact(key),
+            other(key),
             i16::from(*subscription as u8),
         )),
         Change::Presence(key, available) => ops.push(op!(
             "UPDATE contact SET show = $3 WHERE own = $1 AND contact = $2",
             own(key),
-            contact(key),
+            other(key),
             available.map(small),
         )),
-        Change::Told(key, told) => ops.push(op!(
+        Change::Told(key, told) => {
+            ops.push(op!(
             "UPDATE contact SET told_unavailable = $3, told_show = $4, told_status = $5 WHERE own = $1 AND contact = $2",
             own(key),
-            contact(key),
+            other(key),
             told.as_ref().map(|told| told.unavailable),
             told.as_ref().map(|told| small(told.show)),
-            told.as_ref().map(|told| told.status.as_bytes().to_vec()),
-        )),
+                told.as_ref().map(|told| told.status.as_bytes().to_vec()),
+            ));
+            ops.extend(Notice::Contact(key.clone()).write().map(tell));
+        }
         Change::OutboxDone(queue, up_to) => {
             let up_to = up_to.cast_signed();
             ops.push(op!(
@@ -138,14 +144,25 @@ fn push(ops: &mut Vec<Op>, change: &Change) {
             text(reason),
             home(queue).to_owned(),
         )),
-        Change::Replay(queue, id) => ops.push(op!(
-            REPLAY,
-            queue.to_string(),
-            id.cast_signed(),
-            home(queue).to_owned(),
-        )),
+        Change::Replay(queue, id) => {
+            ops.push(op!(REPLAY, queue.to_string(), id.cast_signed(), home(queue).to_owned(),))
+        }
         Change::Purge(queue, id) => {
             ops.push(op!(PURGE, home(queue).to_owned(), id.cast_signed()));
+        }
+        Change::Inherit(queue, from) => {
+            ops.push(op!(
+                "UPDATE inbox SET queue = $1 WHERE queue = $2",
+                queue.to_string(),
+                from.to_string()
+            ));
+            for forget in [
+                "DELETE FROM outbox WHERE queue = $1",
+                "DELETE FROM outbox_done WHERE queue = $1",
+                "DELETE FROM member WHERE queue || '/' || id = $1",
+            ] {
+                ops.push(op!(forget, from.to_string()));
+            }
         }
         Change::Count(queue, count) => ops.push(op!(
             "INSERT INTO count (queue, name, day, value) VALUES ($1, $2, $3, $4)
@@ -175,9 +192,57 @@ pub(super) fn contacts(after: Option<&ContactKey>) -> Op {
             WHERE (own, contact) > ($2, $3) ORDER BY own, contact LIMIT $1",
             PAGE as i64,
             own(key),
-            contact(key),
+            other(key),
         ),
     }
+}
+
+/// One contact.
+pub(super) fn contact(key: &ContactKey) -> Op {
+    op!(
+        "SELECT own, contact, subscription, show, told_unavailable, told_show, told_status FROM contact
+        WHERE own = $1 AND contact = $2",
+        own(key),
+        other(key),
+    )
+}
+
+/// What changes the subscriptions with a contact from one state to another, and tells so, if that is
+/// what they are: a row if it was.
+pub(super) fn exchange(key: &ContactKey, from: Subscription, to: Subscription) -> Option<Op> {
+    const NONE: Subscription = Subscription::None;
+    let number = |state: Subscription| i16::from(state as u8);
+    let (own, other) = (own(key), other(key));
+    // Without news the others learn of it when they next need it.
+    let news = Notice::Contact(key.clone()).write().unwrap_or_default();
+    Some(match (from, to) {
+        (from, to) if from == to => return None,
+        (NONE, to) => op!(
+            "WITH done AS (INSERT INTO contact (own, contact, subscription) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1)
+            SELECT pg_notify('appxmpp', $4) FROM done",
+            own,
+            other,
+            number(to),
+            news,
+        ),
+        (from, NONE) => op!(
+            "WITH done AS (DELETE FROM contact WHERE own = $1 AND contact = $2 AND subscription = $3 RETURNING 1)
+            SELECT pg_notify('appxmpp', $4) FROM done",
+            own,
+            other,
+            number(from),
+            news,
+        ),
+        (from, to) => op!(
+            "WITH done AS (UPDATE contact SET subscription = $5 WHERE own = $1 AND contact = $2 AND subscription = $3 RETURNING 1)
+            SELECT pg_notify('appxmpp', $4) FROM done",
+            own,
+            other,
+            number(from),
+            news,
+            number(to),
+        ),
+    })
 }
 
 pub(super) fn contact_of(row: &SqlRow) -> (ContactKey, ContactState) {
@@ -252,7 +317,7 @@ fn inbox_of(row: &SqlRow) -> InboxRow {
     InboxRow { id: number(row, 0), path: row.get::<_, &str>(1).into(), stanza }
 }
 
-fn count_of(row: &SqlRow) -> Count {
+pub(super) fn count_of(row: &SqlRow) -> Count {
     Count { name: row.get::<_, &str>(0).into(), day: number(row, 1), value: number(row, 2) }
 }
 

@@ -3,9 +3,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use std::time::Duration;
+
 use super::*;
 use crate::service::roster::Subscription;
+use crate::service::{Quotas, Resource, Service, ServiceConfig, Show};
 use crate::store::contract::{contents, key};
+use crate::store::{InboxRow, OutboxRow};
 
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
@@ -75,17 +79,18 @@ fn a_newer_schema_is_refused() {
 #[test]
 fn connections_that_break_lose_nothing_and_nobody_notices() {
     let Some(place) = place() else { return };
-    let store = open(&place);
     let killer = open(&place);
+    let mut breaking = place.clone();
+    breaking.config.application_name("breaks");
+    let store = open(&breaking);
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let breaking = scope.spawn(|| {
             let mut broken = 0;
             while !over.load(Ordering::Relaxed) {
-                // Whoever else is connected for longer than a moment, so that there is progress.
-                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
-                    AND query LIKE '%contact%' AND query NOT LIKE '%pg_terminate%'
-                    AND clock_timestamp() - backend_start > '10 ms'";
+                // One that lives a moment, so that there is progress.
+                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE application_name = 'breaks' AND clock_timestamp() - backend_start > '20 ms'";
                 broken += run(&killer, sql).len();
             }
             broken
@@ -140,4 +145,162 @@ fn a_database_that_is_not_there_is_waited_for_and_then_named() {
     // Nothing listens in this folder.
     let text = refusal(PostgresStore::open("postgresql://bot:secret@/chat?host=/nonexistent"));
     assert!(text.contains("bot@/nonexistent") && text.contains("start PostgreSQL"), "{text}");
+}
+
+fn service(place: &Address, quotas: Quotas) -> Service {
+    let mut config = ServiceConfig::new("shop", "bot.example.com").unwrap();
+    config.quotas = quotas;
+    let service = Service::new(config, Box::new(open(place))).unwrap();
+    service.set_utc(Duration::from_secs(20_000 * 24 * 60 * 60));
+    service
+}
+
+/// Asks until the answer is true: what another process is told comes a moment later.
+fn until(what: &str, mut question: impl FnMut() -> bool) {
+    let since = std::time::Instant::now();
+    while !question() {
+        assert!(since.elapsed() < Duration::from_secs(20), "not there: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn hear(service: &Service, xml: &'static str) -> Vec<bytes::Bytes> {
+    let scope = crate::xml::Scope::stream(crate::ns::COMPONENT);
+    let stanza = crate::stanza::Stanza::parse(xml.into(), &scope, &crate::xml::Limits::default());
+    service.handle_stanza(Duration::ZERO, stanza.unwrap()).sends
+}
+
+fn show(service: &Service) -> Option<Show> {
+    service.get_presence(&["c@example.com"], Some("bot@bot.example.com")).unwrap()[0].show
+}
+
+#[test]
+fn what_one_process_hears_the_others_know() {
+    let Some(place) = place() else { return };
+    let [a, b] = [(); 2].map(|()| service(&place, Quotas::default()));
+    hear(&a, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribe'/>");
+    hear(&b, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribed'/>");
+    until("the subscription", || b.contacts() == 1);
+    // Each resource may be heard by another process; all know the best.
+    hear(
+        &a,
+        "<presence from='c@example.com/1' to='bot@bot.example.com'><show>dnd</show></presence>",
+    );
+    hear(
+        &b,
+        "<presence from='c@example.com/2' to='bot@bot.example.com'><show>away</show><priority>5</priority></presence>",
+    );
+    for service in [&a, &b] {
+        until("the best resource", || show(service) == Some(Show::Away));
+    }
+    hear(&a, "<presence from='c@example.com/2' to='bot@bot.example.com' type='unavailable'/>");
+    for service in [&a, &b] {
+        until("the one that is left", || show(service) == Some(Show::DoNotDisturb));
+    }
+    // One that joins later starts from what the store has.
+    a.sync().unwrap();
+    b.sync().unwrap();
+    let c = service(&place, Quotas::default());
+    assert_eq!(show(&c), Some(Show::DoNotDisturb));
+    // The second acceptance is decided on what the first process knows.
+    let again =
+        hear(&b, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribe'/>");
+    assert_eq!(
+        again.len(),
+        hear(&a, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribe'/>")
+            .len()
+    );
+    hear(&b, "<presence from='c@example.com' to='bot@bot.example.com' type='unsubscribed'/>");
+    for service in [&a, &b, &c] {
+        until("the end of the subscription", || show(service).is_none());
+    }
+}
+
+#[test]
+fn processes_that_change_a_subscription_at_once_lose_nothing() {
+    let Some(place) = place() else { return };
+    let [a, b] = [(); 2].map(|()| service(&place, Quotas::default()));
+    for _ in 0..20 {
+        std::thread::scope(|scope| {
+            let subscribe =
+                "<presence from='c@example.com' to='bot@bot.example.com' type='subscribe'/>";
+            let subscribed =
+                "<presence from='c@example.com' to='bot@bot.example.com' type='subscribed'/>";
+            hear(&a, subscribe);
+            scope.spawn(|| hear(&a, subscribe));
+            scope.spawn(|| hear(&b, subscribed));
+        });
+        let kept = contents(&open(&place));
+        assert_eq!(kept.values().next().unwrap().subscription, Subscription::Both);
+        for verb in [
+            "<presence from='c@example.com' to='bot@bot.example.com' type='unsubscribe'/>",
+            "<presence from='c@example.com' to='bot@bot.example.com' type='unsubscribed'/>",
+        ] {
+            hear(&b, verb);
+        }
+        assert!(contents(&open(&place)).is_empty());
+    }
+}
+
+#[test]
+fn a_quota_is_one_for_all_processes() {
+    let Some(place) = place() else { return };
+    let quotas = Quotas::default().with(Resource::InvitationsSent, 3);
+    let [a, b] = [(); 2].map(|()| service(&place, quotas));
+    a.send_invite("c@example.com", None).unwrap();
+    b.send_invite("d@example.com", None).unwrap();
+    let used = |service: &Service| service.usage()[Resource::InvitationsSent as usize].used;
+    for service in [&a, &b] {
+        until("what the other used", || used(service) == 2);
+    }
+    a.send_invite("e@example.com", None).unwrap();
+    until("the last one", || used(&b) == 3);
+    assert_eq!(b.send_invite("f@example.com", None).unwrap_err().kind(), ErrorKind::OverQuota);
+    assert_eq!(used(&service(&place, quotas)), 3);
+}
+
+#[test]
+fn what_a_process_leaves_is_one_other_s() {
+    let Some(place) = place() else { return };
+    let first = service(&place, Quotas::default());
+    let others = [(); 3].map(|()| service(&place, Quotas::default()));
+    first.restore_deliveries().unwrap();
+    let row = |first, heads: &[&'static str]| OutboxRow {
+        first,
+        expires: Duration::from_secs(3),
+        heads: heads.iter().map(|head| (*head).into()).collect(),
+        tail: bytes::Bytes::new(),
+    };
+    let queue = || first.queue().clone();
+    let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
+    let inbox = InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into() };
+    first
+        .keep(
+            vec![
+                Change::OutboxPut(queue(), row(1, &["<a/>", "<b/>", "<c/>"])),
+                Change::OutboxDone(queue(), 1),
+                Change::InboxPut(queue(), inbox),
+            ],
+            Durability::Now,
+        )
+        .unwrap();
+    for other in &others {
+        assert!(other.next_legacy().unwrap().is_none(), "it is still there");
+    }
+    drop(first);
+    let mut taken = Vec::new();
+    until("the one who takes it", || {
+        taken
+            .extend(others.iter().filter_map(|other| Some((other, other.next_legacy().unwrap()?))));
+        !taken.is_empty()
+    });
+    let (heir, legacy) = taken.pop().unwrap();
+    assert!(taken.is_empty());
+    assert_eq!(legacy.messages, [row(2, &["<b/>", "<c/>"])]);
+    assert_eq!(legacy.deliveries.iter().map(|it| it.id).collect::<Vec<_>>(), [77]);
+    heir.keep(legacy.changes, Durability::Now).unwrap();
+    let mut rows = Vec::new();
+    open(&place).load_queue(heir.queue(), &mut |row| rows.push(row)).unwrap();
+    assert!(matches!(&rows[..], [Row::Inbox(InboxRow { id: 77, .. })]), "{rows:?}");
+    assert!(others.iter().all(Service::holds) && !others.iter().any(Service::is_evicted));
 }

@@ -10,10 +10,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::address::Address;
+use super::heart::{Heart, Pulses};
 use super::link::{Failure, Fault, Link, Op, explain, is_lost};
 use super::{Unreported, sql};
 use crate::error::Result;
-use crate::store::{Change, Done};
+use crate::store::{Change, Done, Listener, Member};
 
 /// How many changes one transaction may take in.
 const GROUP: usize = 1024;
@@ -44,20 +46,21 @@ impl Writer {
         Self { link, unreported, pending: VecDeque::new(), down: None }
     }
 
-    /// Writes until nobody can call any more, and then what is left.
-    pub(super) async fn run(mut self, calls: Receiver<Call>, wake: Arc<Notify>) {
+    /// Writes until nobody can call any more, and then what is left. Gives the connection back.
+    pub(super) async fn run(mut self, calls: Receiver<Call>, wake: Arc<Notify>) -> Link {
         loop {
             let over = self.take(&calls);
             if self.pending.is_empty() {
                 if over {
-                    return;
+                    return self.link;
                 }
                 wake.notified().await;
                 continue;
             }
             self.write().await;
             if over && self.down.is_some_and(|since| since.elapsed() >= PATIENCE) {
-                return self.give_up();
+                self.give_up();
+                return self.link;
             }
         }
     }
@@ -170,5 +173,37 @@ pub(super) async fn answer(mut link: Link, mut asks: UnboundedReceiver<Ask>) {
         };
         // Whoever asked may be gone.
         let _ = reply.send(rows.map_err(|failure| explain(&link.address, &Arc::new(failure))));
+    }
+}
+
+/// Somebody who joins those who serve an app.
+pub(super) struct Join {
+    pub(super) app: String,
+    pub(super) listener: Box<dyn Listener>,
+    pub(super) reply: Sender<Result<Member>>,
+}
+
+/// Lets members join, until nobody can any more; they then have stopped beating.
+pub(super) async fn members(
+    address: Arc<Address>,
+    mut joins: UnboundedReceiver<Join>,
+    pulses: Pulses,
+) {
+    let mut hearts = Vec::new();
+    while let Some(Join { app, listener, reply }) = joins.recv().await {
+        let heart = Heart::join(Link::new(Arc::clone(&address)), app, listener).await;
+        let joined = heart.map(|heart| {
+            let pulse = heart.pulse();
+            let member = pulse.member.clone();
+            pulses.lock().unwrap_or_else(PoisonError::into_inner).push(pulse);
+            hearts.push(tokio::spawn(heart.run()));
+            member
+        });
+        // Whoever joined may be gone.
+        let _ = reply.send(joined);
+    }
+    for heart in hearts {
+        heart.abort();
+        let _ = heart.await;
     }
 }

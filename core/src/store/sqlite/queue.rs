@@ -56,6 +56,7 @@ const BURY: &str = "INSERT OR REPLACE INTO dead_letter (queue, id, path, stanza,
 const REPLAY: &str = "INSERT OR REPLACE INTO inbox (queue, id, path, stanza)
     SELECT queue, id, path, stanza FROM dead_letter WHERE queue = ?1 AND id = ?2";
 const FORGET: &str = "DELETE FROM inbox WHERE queue = ?1 AND id = ?2";
+const INHERIT: &str = "UPDATE inbox SET queue = ?1 WHERE queue = ?2";
 const PURGE: &str = "DELETE FROM dead_letter WHERE queue = ?1 AND id = ?2";
 
 pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
@@ -79,6 +80,7 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
             sql(PURGE)?.execute(params![&**queue, id.cast_signed()])?
         }
         Change::Purge(queue, id) => sql(PURGE)?.execute(params![&**queue, id.cast_signed()])?,
+        Change::Inherit(queue, from) => sql(INHERIT)?.execute(params![&**queue, &**from])?,
         Change::Count(queue, count) => {
             let (day, value) = (count.day.cast_signed(), count.value.cast_signed());
             sql("INSERT OR REPLACE INTO count (queue, name, day, value) VALUES (?1, ?2, ?3, ?4)")?

@@ -1,0 +1,234 @@
+//! One app in several processes, on a store that they share.
+//!
+//! What one process hears of a contact, the others take as if they had heard it: all books say the
+//! same, and none is asked for another's. What waits is one process's, and another's when that one is
+//! gone.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::address::Addresses;
+use super::presence::PresenceBook;
+use super::quota::Meters;
+use super::route::Delivery;
+use super::{Service, Waiting};
+use crate::error::Result;
+use crate::store::{
+    Change, ContactKey, Count, Heard, Listener, Member, News, OutboxRow, QueueName, Shared,
+};
+
+/// This process among those that serve the app.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    pub(super) member: Member,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whose rows are to be taken over.
+    left: Mutex<Vec<QueueName>>,
+    /// How many other processes have a stream.
+    others: AtomicUsize,
+    evicted: AtomicBool,
+    /// Wakes the driver.
+    wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("left", &self.left).field("others", &self.others).finish()
+    }
+}
+
+impl State {
+    fn left(&self) -> MutexGuard<'_, Vec<QueueName>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
+    }
+}
+
+impl Sharing {
+    /// Joins those who serve the app; from now on the book and the meters follow the others'.
+    pub(super) fn join(
+        shared: &dyn Shared,
+        addresses: &Addresses,
+        book: &Arc<Mutex<PresenceBook>>,
+        meters: &Arc<Meters>,
+    ) -> Result<Self> {
+        let state = Arc::new(State::default());
+        let ear = Ear {
+            addresses: addresses.clone(),
+            book: Arc::clone(book),
+            meters: Arc::clone(meters),
+            state: Arc::clone(&state),
+        };
+        let member = shared.join(addresses.store_key(), Box::new(ear))?;
+        Ok(Self { member, state })
+    }
+
+    pub(super) fn others(&self) -> usize {
+        self.state.others.load(Ordering::Relaxed)
+    }
+}
+
+/// What the store tells this process.
+struct Ear {
+    addresses: Addresses,
+    book: Arc<Mutex<PresenceBook>>,
+    meters: Arc<Meters>,
+    state: Arc<State>,
+}
+
+impl Ear {
+    fn book(&self) -> MutexGuard<'_, PresenceBook> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One store may serve several apps.
+    fn is_ours(&self, key: &ContactKey) -> bool {
+        !self.addresses.is_account() && self.addresses.is_own_domain(domain_of(&key.own))
+    }
+}
+
+pub(super) fn domain_of(own: &str) -> &str {
+    own.split_once('@').map_or(own, |(_, domain)| domain)
+}
+
+impl Listener for Ear {
+    fn take(&self, news: News) {
+        match news {
+            News::Heard(key, heard) if self.is_ours(&key) => {
+                let ContactKey { own, contact } = &key;
+                let mut book = self.book();
+                match heard {
+                    Heard::Available { resource, priority, show } => {
+                        book.set_available(own, contact, &resource, priority, show)
+                    }
+                    Heard::Unavailable(resource) => {
+                        book.set_unavailable(own, contact, resource.as_deref())
+                    }
+                };
+            }
+            News::Contact(key, state) if self.is_ours(&key) => {
+                let mut book = self.book();
+                book.set_subscription(&key.own, &key.contact, state.subscription);
+                let told = state.told.map(|told| *told).unwrap_or_default();
+                book.set_told(&key.own, &key.contact, told);
+            }
+            News::Heard(..) | News::Contact(..) => {}
+            News::Contacts(contacts) => {
+                let ours = contacts.into_iter().filter(|(key, _)| self.is_ours(key));
+                self.book().reconcile(ours);
+            }
+            News::Others(others) => self.state.others.store(others, Ordering::Relaxed),
+            News::Left(queue) => {
+                let mut left = self.state.left();
+                if !left.contains(&queue) {
+                    left.push(queue);
+                }
+                drop(left);
+                self.state.wake();
+            }
+            News::Counts(counts) => self.meters.settle(&counts),
+            News::Holds(_) => self.state.wake(),
+            News::Evicted => {
+                self.state.evicted.store(true, Ordering::Release);
+                self.state.wake();
+            }
+        }
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        self.meters.unreported()
+    }
+}
+
+/// What a process that is gone left to be done.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Messages, to be sent under numbers of this process's own.
+    pub messages: Vec<OutboxRow>,
+    /// Deliveries, with the ids they had.
+    pub deliveries: Vec<Delivery>,
+    /// What makes all of it this process's; to be stored with the messages.
+    pub changes: Vec<Change>,
+}
+
+impl Service {
+    /// Has `wake` called, on any thread, when [`Service::next_legacy`], [`Service::holds`] or
+    /// [`Service::is_evicted`] may have news.
+    pub fn on_news(&self, wake: impl Fn() + Send + Sync + 'static) {
+        if let Some(sharing) = &self.sharing {
+            let mut place = sharing.state.wake.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Some(Box::new(wake));
+            drop(place);
+            // What was told before anybody asked.
+            sharing.state.wake();
+        }
+    }
+
+    /// What a process that is gone left; `None` if there is no such process. What is not stored as ours
+    /// comes again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if it cannot be read; it comes again.
+    pub fn next_legacy(&self) -> Result<Option<Legacy>> {
+        let Some(sharing) = &self.sharing else { return Ok(None) };
+        let Some(queue) = sharing.state.left().pop() else { return Ok(None) };
+        let Waiting { outbox, outbox_done, inbox, .. } = Waiting::load(&*self.store, &queue)?;
+        let messages =
+            outbox.into_iter().filter_map(|row| row.after(outbox_done)).collect::<Vec<_>>();
+        let last = messages.iter().map(OutboxRow::last).chain([outbox_done]).max();
+        let done =
+            last.filter(|last| *last > 0).map(|last| Change::OutboxDone(queue.clone(), last));
+        let inherit = Change::Inherit(self.queue.clone(), queue);
+        let changes = done.into_iter().chain([inherit]).collect();
+        let deliveries: Vec<_> = inbox.into_iter().filter_map(|row| self.restored(row)).collect();
+        Ok(Some(Legacy { messages, deliveries, changes }))
+    }
+
+    /// Whether this process may deliver and send now: not while it is so long out of reach of a shared
+    /// store that others may do it in its place.
+    pub fn holds(&self) -> bool {
+        match (&self.sharing, self.store.shared()) {
+            (Some(sharing), Some(shared)) => shared.holds(&sharing.member),
+            _ => true,
+        }
+    }
+
+    /// Whether others have taken over what waited for this process: it has nothing left to do, and has
+    /// to be opened again.
+    pub fn is_evicted(&self) -> bool {
+        self.sharing.as_ref().is_some_and(|it| it.state.evicted.load(Ordering::Acquire))
+    }
+
+    /// Whether several processes may serve this app.
+    pub fn is_shared(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    pub(super) fn tell_others(&self, own: &str, contact: &str, heard: impl FnOnce() -> Heard) {
+        if let (Some(sharing), Some(shared)) = (&self.sharing, self.store.shared()) {
+            let key = ContactKey { own: own.into(), contact: contact.into() };
+            shared.tell(&sharing.member, &key, &heard());
+        }
+    }
+
+    pub(super) fn set_up(&self, up: bool) {
+        if let (Some(sharing), Some(shared)) = (&self.sharing, self.store.shared()) {
+            shared.set_up(&sharing.member, up);
+        }
+    }
+
+    /// How many other processes have a stream for this app.
+    pub fn others(&self) -> usize {
+        self.sharing.as_ref().map_or(0, Sharing::others)
+    }
+}

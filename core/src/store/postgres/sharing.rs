@@ -1,0 +1,62 @@
+//! One database for several processes.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, PoisonError};
+
+use super::heart::Pulse;
+use super::news::Notice;
+use super::worker::{Call, Join};
+use super::{PostgresStore, sql};
+use crate::error::Result;
+use crate::service::roster::Subscription;
+use crate::store::{ContactKey, Heard, Listener, Member, Shared};
+
+impl PostgresStore {
+    fn pulse(&self, member: &Member) -> Option<Arc<Pulse>> {
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.iter().find(|pulse| pulse.member == *member).cloned()
+    }
+}
+
+impl Shared for PostgresStore {
+    fn join(&self, app: &str, listener: Box<dyn Listener>) -> Result<Member> {
+        let (reply, answer) = channel();
+        let joins = self.joins.as_ref().ok_or_else(|| self.gone())?;
+        let join = Join { app: app.to_owned(), listener, reply };
+        joins.send(join).map_err(|_| self.gone())?;
+        answer.recv().map_err(|_| self.gone())?
+    }
+
+    fn exchange(
+        &self,
+        key: &ContactKey,
+        from: Subscription,
+        to: Subscription,
+    ) -> Result<Subscription> {
+        if let Some(change) = sql::exchange(key, from, to)
+            && !self.ask(change)?.is_empty()
+        {
+            return Ok(from);
+        }
+        let rows = self.ask(sql::contact(key))?;
+        Ok(rows.first().map(|row| sql::contact_of(row).1.subscription).unwrap_or_default())
+    }
+
+    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard) {
+        let notice = Notice::Heard(member.number, key.clone(), heard.clone());
+        let news = notice.write().into_iter().collect();
+        // A store that is closed has nobody to tell.
+        let _ = self.call(Call { changes: Vec::new(), news, done: None });
+    }
+
+    fn set_up(&self, member: &Member, up: bool) {
+        if let Some(pulse) = self.pulse(member) {
+            pulse.up.store(up, Ordering::Relaxed);
+        }
+    }
+
+    fn holds(&self, member: &Member) -> bool {
+        self.pulse(member).is_some_and(|pulse| pulse.holds())
+    }
+}

@@ -1,0 +1,92 @@
+//! What several processes need of one store, to serve one app together.
+
+use super::{ContactKey, ContactState, Count, QueueName};
+use crate::error::Result;
+use crate::service::presence::Show;
+use crate::service::roster::Subscription;
+
+/// What one process heard of a contact's presence, and the others are to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A resource is available.
+    Available {
+        /// Which; empty for the bare address.
+        resource: Box<str>,
+        /// Its priority.
+        priority: i8,
+        /// How it shows itself.
+        show: Show,
+    },
+    /// A resource is gone; all of them, if `None`.
+    Unavailable(Option<Box<str>>),
+}
+
+/// What happened elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Another process heard this of a contact.
+    Heard(ContactKey, Heard),
+    /// A contact's row is now this. Its presence is told by [`News::Heard`].
+    Contact(ContactKey, ContactState),
+    /// News may have been missed: these are all contacts.
+    Contacts(Vec<(ContactKey, ContactState)>),
+    /// So many other processes have a stream for this app.
+    Others(usize),
+    /// The process of this queue is gone: what waits there is ours.
+    Left(QueueName),
+    /// So much has been counted today, by all processes together.
+    Counts(Vec<Count>),
+    /// This process may or may not act for its app: while it cannot reach the store, others may take
+    /// over what waits for it.
+    Holds(bool),
+    /// Others took over what waited for this process, while it could not reach the store.
+    Evicted,
+}
+
+/// Who is told of news. None of this may block.
+pub trait Listener: Send + Sync {
+    /// Takes news, on any thread.
+    fn take(&self, news: News);
+
+    /// What was counted since this was asked before.
+    fn counts(&self) -> Vec<Count>;
+}
+
+/// A process's part in serving an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Where what waits for this process is kept.
+    pub queue: QueueName,
+    /// A number that no other member has or had.
+    pub number: u64,
+}
+
+/// A store that several processes have open at once. What one does to a contact the others learn;
+/// what waits is one process's at a time, and another's when that one is gone.
+pub trait Shared: Send + Sync {
+    /// Joins those who serve `app`, until the store is dropped.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    fn join(&self, app: &str, listener: Box<dyn Listener>) -> Result<Member>;
+
+    /// Sets the subscriptions with a contact to `to` if they are `from`, and returns what they were.
+    ///
+    /// # Errors
+    /// They are what they were.
+    fn exchange(
+        &self,
+        key: &ContactKey,
+        from: Subscription,
+        to: Subscription,
+    ) -> Result<Subscription>;
+
+    /// Tells the other processes, soon.
+    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard);
+
+    /// Says, soon, whether this process has a stream for the app.
+    fn set_up(&self, member: &Member, up: bool);
+
+    /// Whether this process may act for its app now; see [`News::Holds`].
+    fn holds(&self, member: &Member) -> bool;
+}
