@@ -77,15 +77,24 @@ class Programs:
         })  # fmt: skip
         return folder
 
+    def library(self, *words: str) -> Path:
+        """libappxmpp, stripped as it is installed; built with these words of cargo's."""
+        name = "-".join(["libappxmpp", *(word.strip("-") for word in words)])
+        target = self.out / (f"ours-{name}" if words else "ours")
+        shell(
+            ["cargo", "build", "--release", "--locked", "-p", "appxmpp-capi", "--target-dir", target, *words],
+            what=name,
+        )
+        folder = self.out / name
+        shell([ROOT / "capi" / "install.sh"], what=name, env={
+            "BUILT": str(target / "release"), "PREFIX": str(folder), "LIBDIR": "", "DESTDIR": "",
+        })  # fmt: skip
+        return (folder / "lib" / "libappxmpp.so").resolve()
+
     @cached_property
     def capi(self) -> Path:
-        """libappxmpp, and its programs in C."""
-        target = self.out / "ours"
-        shell(
-            ["cargo", "build", "--release", "--locked", "-p", "appxmpp-capi", "--target-dir", target],
-            what="libappxmpp",
-        )
-        library = self.install(target / "release", "libappxmpp")
+        """libappxmpp's programs in C."""
+        library = self.library().parents[1]
         arguments = [f"OUT={self.out / 'bin'}", f"APPXMPP={library}"]
         shell(["make", "-s", "-C", BENCH / "c", *arguments, "appxmpp"], what="the libappxmpp programs")
         return self.out / "bin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from . import components, contacts, gateway
+from . import components, contacts, gateway, size
 from .build import Programs
 from .options import Options, UsageError, parse, usage
 from .proc import BenchError
@@ -17,6 +17,7 @@ SECTIONS = {
     "libraries": components.libraries,
     "contacts": contacts.run,
     "gateway": gateway.run,
+    "size": size.run,
 }
 
 
