@@ -18,12 +18,12 @@ import signal
 import sys
 import threading
 import time
-import uuid
 import wsgiref.handlers
 import wsgiref.simple_server
 
 from appxmpp import __version__, backend, errors
 from appxmpp.app_id import application_id, strip
+from appxmpp.posts import REMOTE_ADDR, addresses, form
 
 if sys.version_info[0] >= 3:
     from socketserver import ThreadingMixIn
@@ -36,8 +36,6 @@ else:
 log = logging.getLogger("appxmpp")
 
 OK, RUNTIME, USAGE, REFUSED, CONFIG = 0, 1, 2, 77, 78
-REMOTE_ADDR = "0.1.0.10"
-_ERROR, _MESSAGE_ERROR = "/_ah/xmpp/error/", "/_ah/xmpp/message/error/"
 
 
 class Exit(Exception):
@@ -201,23 +199,6 @@ def is_internal(path):
     return True
 
 
-def form(fields):
-    """The Content-Type and body of a multipart/form-data request, laid out as App Engine did."""
-    boundary = "----=" + uuid.uuid4().hex[:25]
-    body = []
-    for name, value in fields:
-        kind = "text/xml" if name == "stanza" else "text/plain"
-        body.append(
-            '--%s\r\nContent-Type: %s; charset="UTF-8"\r\n'
-            'Content-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
-            % (boundary, kind, name, value)
-        )
-    text = "".join(body) + "--%s--\r\n" % boundary
-    return 'multipart/form-data; boundary="%s"' % boundary, text if isinstance(
-        text, bytes
-    ) else text.encode("utf-8")
-
-
 class Caller(object):
     """Makes the request of one delivery to the application, on the calling thread."""
 
@@ -227,8 +208,8 @@ class Caller(object):
 
     def post(self, path, fields):
         """The status the app answers with; 500, logged with its traceback, where it raises."""
-        paths, status = [path, _MESSAGE_ERROR] if path == _ERROR else [path], 404
-        for address in paths + [one.rstrip("/") for one in paths]:
+        status = 404
+        for address in addresses(path):
             try:
                 status = self._request(address, fields)
             except Exception:

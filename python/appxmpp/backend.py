@@ -157,7 +157,8 @@ def from_environment(environ=None):
     raise ConfigError(
         "APPXMPP_BACKEND begins with %r, which is no kind of backend; write "
         "component://DOMAIN:SECRET@HOST, component+tls://DOMAIN:SECRET@HOST, "
-        "component+unix://DOMAIN:SECRET@/path, client://LOCALPART:PASSWORD@DOMAIN, or stub:" % scheme
+        "component+unix://DOMAIN:SECRET@/path, client://LOCALPART:PASSWORD@DOMAIN, or stub:"
+        % scheme
     )
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from appxmpp import direct, errors
+from appxmpp.posts import REMOTE_ADDR, addresses, form
 from appxmpp.wsgi import ADMIN
 
 log = logging.getLogger("appxmpp.delivery")
 
-#: The address App Engine's chat service called from.
-REMOTE_ADDR = "0.1.0.10"
-
 _FOR_EVER = float("inf")
-_ERROR = "/_ah/xmpp/error/"
-_MESSAGE_ERROR = "/_ah/xmpp/message/error/"
 
 
 class Delivery(Protocol):
@@ -42,20 +37,6 @@ class Source(Protocol):
 
     def next_batch(self, max: int, timeout: float) -> Sequence[Any]: ...
     def done(self, delivery: Any, status: int) -> None: ...
-
-
-def form(fields: list[tuple[str, str]]) -> tuple[str, bytes]:
-    """The Content-Type and body of a multipart/form-data request, laid out as App Engine did."""
-    boundary = "----=" + secrets.token_hex(13)[:25]
-    parts = []
-    for name, value in fields:
-        kind = "text/xml" if name == "stanza" else "text/plain"
-        parts.append(
-            f'--{boundary}\r\nContent-Type: {kind}; charset="UTF-8"\r\n'
-            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        )
-    parts.append(f"--{boundary}--\r\n")
-    return f'multipart/form-data; boundary="{boundary}"', "".join(parts).encode("utf-8")
 
 
 class Caller:
@@ -81,7 +62,7 @@ class Caller:
         """The status the app answers with; 500, logged with its traceback, where it raises."""
         content_type, body = form(fields)
         status = 404
-        for address in _addresses(path):
+        for address in addresses(path):
             environ = direct.environ("POST", address, body, content_type, self._host, self._scheme)
             environ.update(self._extra)
             try:
@@ -95,12 +76,6 @@ class Caller:
             if status != 404:
                 break
         return status
-
-
-def _addresses(path: str) -> list[str]:
-    """`path`, then where apps that took the documentation's older or misprinted forms listen."""
-    paths = [path, _MESSAGE_ERROR] if path == _ERROR else [path]
-    return paths + [path.rstrip("/") for path in paths]
 
 
 class Dispatcher:

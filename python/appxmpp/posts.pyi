@@ -1,0 +1,6 @@
+from collections.abc import Iterable
+
+REMOTE_ADDR: str
+
+def form(fields: Iterable[tuple[str, str]]) -> tuple[str, bytes]: ...
+def addresses(path: str) -> list[str]: ...
