@@ -95,7 +95,6 @@ struct Entry {
 const SUSPICIOUS: u8 = 3;
 
 /// How many messages a row gets before another one is begun.
-#[cfg(feature = "net")]
 const ROW: usize = 1024;
 
 /// Messages of one call that wait to be stored.
@@ -107,8 +106,7 @@ pub struct Accepted {
 
 impl Accepted {
     /// The messages of these rows, those that follow each other together.
-    #[cfg(feature = "net")]
-    pub(crate) fn calls(rows: &[OutboxRow]) -> Vec<Self> {
+    pub fn calls(rows: &[OutboxRow]) -> Vec<Self> {
         let mut calls: Vec<Self> = Vec::new();
         for row in rows {
             match calls.last_mut() {
@@ -245,8 +243,7 @@ impl Outbox {
 
     /// Puts `accepted` into the row of what was accepted before it, if they follow each other and share
     /// nothing within their calls. Says whether it did.
-    #[cfg(feature = "net")]
-    pub(crate) fn join(
+    pub fn join(
         &self,
         row: &mut OutboxRow,
         utc: Duration,

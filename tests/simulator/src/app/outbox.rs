@@ -1,0 +1,131 @@
+//! The outbox, as `core/src/net/outbox.rs` has it.
+
+use std::sync::{Arc, PoisonError};
+
+use appxmpp::service::Sending;
+use appxmpp::service::outbox::Accepted;
+use appxmpp::store::{Change, Durability};
+use bytes::Bytes;
+
+use super::{App, BATCH_BYTES, Gathering, Told};
+use crate::ctx::{Ctx, Rare, SEC};
+use crate::link::Submitted;
+use crate::server::Server;
+
+impl App {
+    /// Stores what a call sends.
+    pub(crate) fn keep(&mut self, ctx: &mut Ctx, sending: &Sending, messages: &[usize]) {
+        let utc = ctx.utc();
+        let before = self.outbox.stats();
+        let accepted = self.outbox.accept(utc, &sending.stanzas);
+        let count = accepted.len();
+        let room = ctx.profile.outbox_stanzas.saturating_sub(before.waiting);
+        if count > room.min(sending.stanzas.len()) {
+            ctx.violated(|| format!("the outbox took {count} where there was room for {room}"));
+        }
+        ctx.saw(Rare::OutboxFull, (messages.len() - count) as u64);
+        for refused in &messages[count..] {
+            ctx.oracle.messages[*refused].denied = true;
+        }
+        if count == 0 {
+            return;
+        }
+        let gathering = &mut self.gathering;
+        gathering.messages.extend(&messages[..count]);
+        let joined = gathering.rows.last_mut();
+        if !joined.is_some_and(|row| self.outbox.join(row, utc, &accepted, &sending.stanzas)) {
+            gathering.rows.push(self.outbox.row(utc, &accepted, &sending.stanzas));
+        }
+        // Else the writer comes after others who are about to send.
+        if ctx.rng.permille(500) {
+            self.go_on_storing();
+        }
+    }
+
+    /// Gives the store what has gathered, unless it still has something to do.
+    fn go_on_storing(&mut self) -> bool {
+        if self.storing || self.gathering.rows.is_empty() {
+            return false;
+        }
+        self.storing = true;
+        let Gathering { rows, messages } = std::mem::take(&mut self.gathering);
+        let (told, calls) = (Arc::clone(&self.told), Accepted::calls(&rows));
+        let done = move |stored: appxmpp::Result<()>| {
+            let news = Told::Put(calls, messages, stored.is_ok());
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(news);
+        };
+        let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
+        let changes = rows.into_iter().map(put).collect();
+        self.service.submit(changes, Box::new(done));
+        true
+    }
+
+    /// The store has what it was given, or has not.
+    pub(super) fn put(
+        &mut self,
+        ctx: &mut Ctx,
+        calls: &[Accepted],
+        messages: &[usize],
+        stored: bool,
+    ) {
+        self.storing = false;
+        for accepted in calls {
+            if stored {
+                self.outbox.stored(accepted);
+            } else {
+                self.outbox.not_stored(accepted);
+            }
+        }
+        for message in messages {
+            let message = &mut ctx.oracle.messages[*message];
+            (message.promised, message.denied) = (stored, !stored);
+        }
+    }
+
+    /// What nobody will give to the store any more is refused.
+    pub(super) fn give_up_gathered(&mut self, ctx: &mut Ctx) {
+        let Gathering { rows, messages } = std::mem::take(&mut self.gathering);
+        for accepted in Accepted::calls(&rows) {
+            self.outbox.not_stored(&accepted);
+        }
+        for message in messages {
+            ctx.oracle.messages[message].denied = true;
+        }
+    }
+
+    pub(super) fn step_writer(&mut self, ctx: &mut Ctx, server: &mut Server) -> bool {
+        if self.writer_until > ctx.now {
+            return false;
+        }
+        if let Some(until) = Self::lags(ctx) {
+            self.writer_until = until;
+            return false;
+        }
+        if self.expiry_at <= ctx.now {
+            self.expiry_at = ctx.now + 5 * SEC;
+            let up_to = self.outbox.handle_timeout(ctx.utc());
+            self.forget(up_to);
+        }
+        let mut moved = self.go_on_storing();
+        while self.outbox.has_next() {
+            let batch: Vec<Bytes> = self
+                .outbox
+                .next_batch(BATCH_BYTES)
+                .map(|(head, tail)| [&head[..], &tail[..]].concat().into())
+                .collect();
+            match self.link.submit(ctx, server, &batch, Some(self.cut)) {
+                Submitted::Taken(position, _) => self.outbox.written(batch.len(), position),
+                Submitted::Full | Submitted::NotReady => break,
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    pub(super) fn forget(&mut self, up_to: Option<u64>) {
+        if let Some(up_to) = up_to {
+            let change = Change::OutboxDone(Arc::clone(self.service.queue()), up_to);
+            let _ = self.service.keep(vec![change], Durability::Soon);
+        }
+    }
+}
