@@ -1,3 +1,4 @@
+mod account;
 mod inbound;
 mod rounds;
 mod sends;
