@@ -140,6 +140,26 @@ def test_a_wrong_password_is_an_end_and_not_a_loop(accounts: Accounts) -> None:
         assert proxy.accepted == 1
 
 
+class PlainProsody(Prosody):
+    """One that knows no SCRAM."""
+
+    def _configure(self) -> None:
+        super()._configure()
+        scram = 'disable_sasl_mechanisms = { "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS" }'
+        self._config.write_text(f"{scram}\n{self._config.read_text()}")
+
+
+def test_the_password_itself_is_sent_only_where_that_is_allowed() -> None:
+    with PlainProsody() as server, ExitStack() as stack:
+        accounts, alice = Accounts(server, stack), stack.enter_context(User(server, tls=True))
+        ca = str(server.certificate.certificate)
+        ends(accounts.start(wait=False), CONFIG, "offers: PLAIN", "PLAIN where TLS is used")
+        ends(accounts.start(tls="none", wait=False), CONFIG, "offers: PLAIN")
+        bot = accounts.start(ca=ca, plain="yes")
+        assert bot.call("send_message", alice.jid, "plain") == NO_ERROR
+        assert alice.expect("message", from_bare=bot.jid).body == "plain"
+
+
 def test_a_certificate_that_nobody_vouches_for_is_an_end(accounts: Accounts) -> None:
     account = accounts.server.account("bot")
     bot = accounts.start(account, tls="starttls", wait=False)
