@@ -194,8 +194,14 @@ fn load(path: Option<&Path>) -> appxmpp::Result<Config> {
     config::load(path, &Process)
 }
 
-fn runtime() -> appxmpp::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+/// A thread for each app, as far as half of the cores go. What an app does is in the order of its
+/// one stream, and a server is busy long before a thread is: more of them would only wake each
+/// other.
+fn runtime(apps: usize) -> appxmpp::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = apps.min(cores / 2).max(1);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all().build().map_err(|error| {
         Error::new(ErrorKind::Internal, format!("cannot start the runtime: {error}"))
     })
 }
@@ -203,7 +209,7 @@ fn runtime() -> appxmpp::Result<tokio::runtime::Runtime> {
 fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
     let config = load(path)?;
     log::start(&config.log);
-    let runtime = runtime()?;
+    let runtime = runtime(config.apps.len())?;
     let result = runtime.block_on(async {
         let stop = shutdown::watch().map_err(|error| {
             Error::new(ErrorKind::Internal, format!("cannot watch for signals: {error}"))

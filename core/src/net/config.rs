@@ -79,6 +79,10 @@ pub struct ConnectionConfig {
     /// Whether an account's server is told of a stanza only when
     /// [`Connection::confirm`](super::Connection::confirm) says that it is dealt with. Default off.
     pub confirm: bool,
+    /// Whether the connection's own task writes, once for all that was sent before its turn comes:
+    /// worth it where many tasks of one thread send at the same time, and not where each send comes
+    /// alone. By default every send writes itself.
+    pub gather: bool,
 }
 
 impl ConnectionConfig {
@@ -113,6 +117,7 @@ impl ConnectionConfig {
             inbound: Bounds::default(),
             requests: 1024,
             confirm: false,
+            gather: false,
         })
     }
 

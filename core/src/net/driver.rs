@@ -418,7 +418,10 @@ impl<'a> Serving<'a> {
                 ready = socket.writable(), if wanted.write => self.flush(ready),
                 () = timer.as_mut() => self.handle_timeout(),
                 key = hashed(&mut self.hashing) => self.handle_hashed(key),
-                () = self.shared.wake.notified() => {}
+                () = self.shared.wake.notified() => if self.shared.config.gather {
+                    // Whoever is ready sends first.
+                    tokio::task::yield_now().await;
+                },
             }
         }
     }

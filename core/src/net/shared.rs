@@ -181,7 +181,8 @@ impl Shared {
             link.sent = link.stream.send_checked(now, stanza);
         }
         let position = state.sent_before + link.sent;
-        let direct = link.out.is_empty();
+        let first = link.out.is_empty();
+        let direct = first && !self.config.gather;
         link.stream.poll_transmit(link.out.buffer());
         link.out.count(batch.len());
         let end = link.out.end();
@@ -190,7 +191,7 @@ impl Shared {
         }
         // The driver has work if something is left to write, if the link broke, or if something
         // (a barrier) is due sooner than it means to look.
-        let unfinished = direct && (link.wants_write() || link.broken);
+        let unfinished = first && (link.wants_write() || link.broken);
         let sooner = link.stream.poll_timeout().is_some_and(|due| due < state.armed);
         let written = link.out.written() >= end;
         drop(guard);

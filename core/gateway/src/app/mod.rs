@@ -205,6 +205,7 @@ impl App {
         // Every waiting request has a place of its own in `waiters`.
         wire.requests = 64;
         wire.one_of_several = store.shared().is_some();
+        wire.gather = true;
         wire.barrier = outbox.map(|_| LiveOutbox::BARRIER);
         wire.confirm = keeps;
         if let Some(keepalive) = &mut wire.keepalive {
