@@ -96,7 +96,7 @@ impl Gateway {
         started(&gateway, addresses);
         let (closing, closed) = watch::channel(false);
         let serving = tokio::spawn(main.serve(
-            routes::main(Arc::clone(&gateway)),
+            routes::Main::new(Arc::clone(&gateway)),
             gateway.http.clone(),
             Arc::clone(&gateway.metrics),
             closed.clone(),

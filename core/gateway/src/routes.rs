@@ -1,25 +1,63 @@
 //! Which resource answers what.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::routing::{any, get, post};
+use axum::extract;
+use axum::routing::{get, post};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
 use crate::gateway::Gateway;
 use crate::rest::error::RestError;
 use crate::rest::serve;
 use crate::{api, health};
 
-/// What is served on `[http] listen`.
-pub fn main(gateway: Arc<Gateway>) -> Router {
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// What is served on `[http] listen`. Nearly every request is for `/rest`, which takes the shorter
+/// way.
+#[derive(Clone)]
+pub struct Main {
+    gateway: Arc<Gateway>,
+    others: TowerToHyperService<Router>,
+}
+
+impl Main {
+    /// Serves `gateway`.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let others = TowerToHyperService::new(others(Arc::clone(&gateway)));
+        Self { gateway, others }
+    }
+}
+
+impl Service<Request<Incoming>> for Main {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let below = request.uri().path().strip_prefix("/rest");
+        if below.is_none_or(|path| !path.is_empty() && !path.starts_with('/')) {
+            return Box::pin(self.others.call(request));
+        }
+        let gateway = Arc::clone(&self.gateway);
+        Box::pin(async move {
+            let response = serve::handle(&gateway, request).await;
+            gateway.metrics.request("rest", response.status().as_u16());
+            Ok(response)
+        })
+    }
+}
+
+fn others(gateway: Arc<Gateway>) -> Router {
     Router::new()
-        .route("/rest", any(rest))
-        .route("/rest/", any(rest))
-        .route("/rest/{*path}", any(rest))
         .route("/appxmpp/v1/{call}", post(api::call))
         .route("/openapi.json", get(openapi))
         .route("/healthz", get(health::alive))
@@ -29,22 +67,17 @@ pub fn main(gateway: Arc<Gateway>) -> Router {
 }
 
 /// What is served on `[http] metrics`.
-pub fn side(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+pub fn side(gateway: Arc<Gateway>) -> TowerToHyperService<Router> {
+    let router = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(unknown)
-        .with_state(gateway)
+        .with_state(gateway);
+    TowerToHyperService::new(router)
 }
 
-async fn rest(State(gateway): State<Arc<Gateway>>, request: Request) -> Response<Body> {
-    let response = serve::handle(&gateway, request).await;
-    gateway.metrics.request("rest", response.status().as_u16());
-    response
-}
-
-async fn unknown(request: Request) -> Response<Body> {
+async fn unknown(request: extract::Request) -> Response<Body> {
     let accept = serve::header(request.headers(), ACCEPT).map(str::to_owned);
     serve::refusal(None, accept.as_deref(), &RestError::bare(StatusCode::NOT_FOUND))
 }

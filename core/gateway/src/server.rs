@@ -1,14 +1,17 @@
 //! An HTTP/1.1 server that a hostile client can neither fill nor hang.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::{Error, ErrorKind, Result};
-use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -64,9 +67,9 @@ impl Server {
     }
 
     /// Serves until `closing` turns true; returns when the last connection has ended.
-    pub async fn serve(
+    pub async fn serve<S: Serve>(
         self,
-        router: Router,
+        service: S,
         http: Http,
         metrics: Arc<Metrics>,
         mut closing: watch::Receiver<bool>,
@@ -84,7 +87,7 @@ impl Server {
             let Ok(place) = place else { break };
             let guest = Guest {
                 builder: builder.clone(),
-                router: router.clone(),
+                service: service.clone(),
                 metrics: Arc::clone(&metrics),
                 write_timeout,
                 stop: stop.clone(),
@@ -108,7 +111,7 @@ impl Server {
 }
 
 impl Socket {
-    async fn accept(&self, guest: Guest) -> std::io::Result<()> {
+    async fn accept<S: Serve>(&self, guest: Guest<S>) -> std::io::Result<()> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await.inspect_err(log)?;
@@ -134,26 +137,44 @@ fn builder(http: &Http) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(http.header_timeout)
         .max_buf_size(http.max_header_bytes)
-        .max_headers(MAX_HEADERS);
+        .max_headers(MAX_HEADERS)
+        // One write for head and body; most answers have none.
+        .writev(false);
     builder
 }
 
+/// What answers requests.
+pub trait Serve:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
 /// One connection.
-struct Guest {
+struct Guest<S> {
     builder: http1::Builder,
-    router: Router,
+    service: S,
     metrics: Arc<Metrics>,
     write_timeout: Duration,
     stop: watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
 }
 
-impl Guest {
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: S) {
+impl<S: Serve> Guest<S> {
+    async fn serve<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: T) {
         self.metrics.connection_opened();
-        let service = TowerToHyperService::new(self.router);
         let stream = Patience::new(stream, self.write_timeout);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), self.service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended.unwrap_or_else(debug),

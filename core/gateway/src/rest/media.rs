@@ -91,6 +91,9 @@ fn first_named<T: Copy, const N: usize>(
     kinds: [T; N],
     name: impl Fn(T) -> &'static str,
 ) -> Option<T> {
+    if let Some(only) = kinds.into_iter().find(|kind| name(*kind) == text) {
+        return Some(only);
+    }
     let position = |kind: T| text.find(name(kind)).map(|at| (at, kind));
     kinds.into_iter().filter_map(position).min_by_key(|(at, _)| *at).map(|(_, kind)| kind)
 }

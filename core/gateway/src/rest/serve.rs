@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use appxmpp::Jid;
 use appxmpp::stanza::{Stanza, StanzaKind};
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 
 use super::draft::{Address, Draft};
 use super::error::RestError;
@@ -20,6 +22,9 @@ use super::path::Kind;
 use super::request::{self, Route};
 use super::{form, json, stanza};
 use crate::app::App;
+use crate::app::archive::Query;
+use crate::app::waiters::Wait;
+use crate::config;
 use crate::gateway::Gateway;
 use crate::id;
 
@@ -28,20 +33,36 @@ const TIMEOUT: HeaderName = HeaderName::from_static("prosody-rest-timeout");
 const DRAIN: usize = 1024 * 1024;
 
 /// Answers a request for `/rest` or something below it.
-pub async fn handle(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
+pub async fn handle(gateway: &Gateway, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let accept = header(&head.headers, ACCEPT);
-    let refused = |app: Option<&App>, error: &RestError| refusal(app, accept, error);
+    let media = ErrorMedia::of_answer(header(&head.headers, ACCEPT));
     let app = match gateway.app_for(host(&head.headers, &head.uri)) {
         Ok(app) => app,
-        Err(error) => return refused(None, &error),
+        Err(error) => return refusal_as(None, media, &error),
     };
-    let mut response = match answer(gateway, app, &head, body).await {
-        Ok(response) => response,
-        Err(error) => refused(Some(app), &error),
+    let config = app.config();
+    let step = prepare(gateway, app, &config, &head, body).await;
+    // Nothing of the request is kept while its answer is waited for.
+    drop(head);
+    let answer = match step {
+        Ok(Step::Answer(response)) => Ok(response),
+        Ok(Step::Send(outgoing)) => outgoing.send(app, &config).await,
+        Ok(Step::Ask(question)) => question.send(app, &config).await,
+        Err(error) => Err(error),
     };
-    cors(app, response.headers_mut());
+    let mut response = answer.unwrap_or_else(|error| refusal_as(Some(app), media, &error));
+    cors(config.strict, response.headers_mut());
     response
+}
+
+/// What a request comes to.
+enum Step {
+    /// Nothing is sent.
+    Answer(Response<Body>),
+    /// A message or presence goes out.
+    Send(Outgoing),
+    /// An iq goes out, and its answer is waited for.
+    Ask(Question),
 }
 
 /// The host that a request is for: of its target, else of its Host header, without the port.
@@ -57,62 +78,56 @@ pub(crate) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-async fn answer(
+async fn prepare(
     gateway: &Gateway,
     app: &App,
+    config: &config::App,
     head: &http::request::Parts,
-    body: Body,
-) -> Result<Response<Body>, RestError> {
+    body: Incoming,
+) -> Result<Step, RestError> {
     let path = head.uri.path().strip_prefix("/rest").unwrap_or_default();
     match head.method {
-        Method::OPTIONS => return Ok(empty(StatusCode::OK)),
+        Method::OPTIONS => return Ok(Step::Answer(empty(StatusCode::OK))),
         Method::POST => {}
-        Method::GET | Method::HEAD if path.is_empty() => return Ok(moved()),
+        Method::GET | Method::HEAD if path.is_empty() => return Ok(Step::Answer(moved())),
         Method::GET => {}
-        _ if app.config().strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
+        _ if config.strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
         _ => return Err(RestError::METHOD),
     }
     let path = path.strip_prefix('/').unwrap_or_default();
-    if let Err(error) = app.config().keyring.check(header(&head.headers, AUTHORIZATION)) {
+    if let Err(error) = config.keyring.check(header(&head.headers, AUTHORIZATION)) {
         drain(body, gateway.http.body_timeout).await;
         return Err(error);
     }
+    let accept = header(&head.headers, ACCEPT);
     if head.method == Method::GET {
-        return ask(app, head, path).await;
+        if path == "echo" {
+            return Err(RestError::MEDIA_TYPE);
+        }
+        let draft = request::get(path, head.uri.query(), config.strict)?;
+        let route = request::route(&draft, &app.own, config.strict)?;
+        return addressed(app, config, head, &draft, route, Media::of_answer(accept, None));
     }
-    let body = read(app, head, body, gateway.http.body_timeout).await?;
+    let body = read(config, head, body, gateway.http.body_timeout).await?;
     let content_type = header(&head.headers, CONTENT_TYPE);
-    let draft = request::post(path, content_type, &body, app.config().strict)?;
-    let lenient = app.config().strict && Media::of_body(content_type, true) != Some(Media::Xml);
+    let draft = request::post(path, content_type, &body, config.strict)?;
+    let lenient = config.strict && Media::of_body(content_type, true) != Some(Media::Xml);
     let route = request::route(&draft, &app.own, lenient)?;
-    let media = Media::of_answer(header(&head.headers, ACCEPT), content_type);
+    let media = Media::of_answer(accept, content_type);
     if path == "echo" {
-        return echo(app, &draft, &route, media);
+        return echo(config, &draft, &route, media).map(Step::Answer);
     }
-    send(app, head, &draft, &route, media).await
+    addressed(app, config, head, &draft, route, media)
 }
 
-async fn ask(
+fn addressed(
     app: &App,
-    head: &http::request::Parts,
-    path: &str,
-) -> Result<Response<Body>, RestError> {
-    if path == "echo" {
-        return Err(RestError::MEDIA_TYPE);
-    }
-    let draft = request::get(path, head.uri.query(), app.config().strict)?;
-    let route = request::route(&draft, &app.own, app.config().strict)?;
-    let media = Media::of_answer(header(&head.headers, ACCEPT), None);
-    send(app, head, &draft, &route, media).await
-}
-
-async fn send(
-    app: &App,
+    config: &config::App,
     head: &http::request::Parts,
     draft: &Draft<'_>,
-    route: &Route,
+    route: Route,
     media: Media,
-) -> Result<Response<Body>, RestError> {
+) -> Result<Step, RestError> {
     let made;
     let id = match draft.id.as_deref() {
         Some(id) if !id.is_empty() => id,
@@ -125,13 +140,69 @@ async fn send(
     let address = Address { to: route.to.as_str(), from: route.from.as_str(), id, type_ };
     if draft.kind == Kind::Iq {
         request::check_iq(draft)?;
-        let mut wait =
-            app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
+        let wait = app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
         let query = app.archives.collect(&route.to, &draft.inner);
-        app.ask(&draft.write(&address)).await?;
-        let limit = timeout(app, &head.headers);
+        let (xml, limit) = (draft.write(&address), timeout(config, &head.headers));
+        return Ok(Step::Ask(Question { xml, wait, query, limit, media }));
+    }
+    let kind = draft.kind.name();
+    let to = route.to.as_str();
+    let watch = !config.bounce_wait.is_zero()
+        && app.is_ready()
+        && type_ != Some("error")
+        && (config.strict || !app.known.contains(kind, type_, to));
+    let stanza_kind = match draft.kind {
+        Kind::Presence => StanzaKind::Presence,
+        _ => StanzaKind::Message,
+    };
+    let wait = if watch { app.waiters.wait(stanza_kind, &route.to, id) } else { None };
+    let xml = draft.write(&address);
+    let watch = wait.map(|wait| Watch { wait, type_: type_.map(str::to_owned), to: route.to });
+    Ok(Step::Send(Outgoing { xml, kind, watch, media }))
+}
+
+/// A message or presence on its way out.
+struct Outgoing {
+    xml: String,
+    kind: &'static str,
+    watch: Option<Watch>,
+    media: Media,
+}
+
+/// Its bounce is waited for.
+struct Watch {
+    wait: Wait,
+    type_: Option<String>,
+    to: Jid,
+}
+
+impl Outgoing {
+    async fn send(self, app: &App, config: &config::App) -> Result<Response<Body>, RestError> {
+        app.send(&self.xml, self.kind).await?;
+        if let Some(mut watch) = self.watch {
+            match tokio::time::timeout(config.bounce_wait, watch.wait.answer()).await {
+                Ok(Some(bounce)) => return Ok(document(config, &bounce, self.media)),
+                _ => app.known.insert(self.kind, watch.type_.as_deref(), watch.to.as_str()),
+            }
+        }
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+}
+
+/// An iq on its way out.
+struct Question {
+    xml: String,
+    wait: Wait,
+    query: Option<Query>,
+    limit: Duration,
+    media: Media,
+}
+
+impl Question {
+    async fn send(mut self, app: &App, config: &config::App) -> Result<Response<Body>, RestError> {
+        app.ask(&std::mem::take(&mut self.xml)).await?;
         let asked = Instant::now();
-        let answer = tokio::time::timeout(limit, wait.answer()).await.ok().flatten();
+        let answer = tokio::time::timeout(self.limit, self.wait.answer()).await.ok().flatten();
         let outcome = match &answer {
             Some(answer) if answer.is_error() => "error",
             Some(_) => "result",
@@ -140,47 +211,28 @@ async fn send(
         app.metrics.iq_took(outcome, asked.elapsed());
         let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
         let answer = answer.ok_or_else(late)?;
-        let pages = query.map(|query| query.take()).unwrap_or_default();
+        let pages = self.query.map(|query| query.take()).unwrap_or_default();
         if pages.is_empty() {
-            return Ok(document(app, &answer, media));
+            return Ok(document(config, &answer, self.media));
         }
-        return Ok(documents(app, pages.iter().chain([&answer]), media));
+        Ok(documents(config, pages.iter().chain([&answer]), self.media))
     }
-    let kind = draft.kind.name();
-    let to = route.to.as_str();
-    let watch = !app.config().bounce_wait.is_zero()
-        && app.is_ready()
-        && type_ != Some("error")
-        && (app.config().strict || !app.known.contains(kind, type_, to));
-    let stanza_kind = match draft.kind {
-        Kind::Presence => StanzaKind::Presence,
-        _ => StanzaKind::Message,
-    };
-    let wait = if watch { app.waiters.wait(stanza_kind, &route.to, id) } else { None };
-    app.send(&draft.write(&address), kind).await?;
-    if let Some(mut wait) = wait {
-        match tokio::time::timeout(app.config().bounce_wait, wait.answer()).await {
-            Ok(Some(bounce)) => return Ok(document(app, &bounce, media)),
-            _ => app.known.insert(kind, type_, to),
-        }
-    }
-    Ok(empty(StatusCode::ACCEPTED))
 }
 
 /// How long an iq may wait for its answer.
-fn timeout(app: &App, headers: &HeaderMap) -> Duration {
+fn timeout(config: &config::App, headers: &HeaderMap) -> Duration {
     let asked = header(headers, TIMEOUT).and_then(|text| text.trim().parse::<f64>().ok());
     match asked.filter(|seconds| seconds.is_finite()) {
         Some(seconds) => {
-            let most = app.config().iq_max_timeout;
+            let most = config.iq_max_timeout;
             Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(most).min(most)
         }
-        None => app.config().iq_timeout,
+        None => config.iq_timeout,
     }
 }
 
 fn echo(
-    app: &App,
+    config: &config::App,
     draft: &Draft<'_>,
     route: &Route,
     media: Media,
@@ -197,12 +249,12 @@ fn echo(
     }
     let scope = appxmpp::xml::Scope::stream(appxmpp::ns::CLIENT);
     let stanza = Stanza::parse(xml.into(), &scope, &super::draft::limits());
-    stanza.map(|stanza| document(app, &stanza, media)).map_err(|_| RestError::UNPARSABLE)
+    stanza.map(|stanza| document(config, &stanza, media)).map_err(|_| RestError::UNPARSABLE)
 }
 
 /// A stanza as the answer's body.
-fn document(app: &App, answer: &Stanza, media: Media) -> Response<Body> {
-    let strict = app.config().strict;
+fn document(config: &config::App, answer: &Stanza, media: Media) -> Response<Body> {
+    let strict = config.strict;
     let body = match media {
         Media::Json => {
             let members = json::of_stanza(&stanza::to_client(answer), json::Mode::json(strict));
@@ -219,13 +271,13 @@ fn document(app: &App, answer: &Stanza, media: Media) -> Response<Body> {
 
 /// Several stanzas as the answer's body, as mod_rest wraps them. A form cannot hold them.
 fn documents<'s>(
-    app: &App,
+    config: &config::App,
     answers: impl Iterator<Item = &'s Stanza>,
     media: Media,
 ) -> Response<Body> {
     let body = match media {
         Media::Json => {
-            let mode = json::Mode::json(app.config().strict);
+            let mode = json::Mode::json(config.strict);
             let members = |answer| json::of_stanza(&stanza::to_client(answer), mode).into();
             let all: Vec<serde_json::Value> = answers.map(members).collect();
             serde_json::json!({ "xmpp": all }).to_string().into()
@@ -261,12 +313,12 @@ fn moved() -> Response<Body> {
 
 /// The whole body, bounded in size and time.
 async fn read(
-    app: &App,
+    config: &config::App,
     head: &http::request::Parts,
-    body: Body,
+    body: Incoming,
     limit: Duration,
 ) -> Result<Bytes, RestError> {
-    let most = app.config().stanza_size_limit;
+    let most = config.stanza_size_limit;
     let announced = header(&head.headers, CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
     if announced.is_some_and(|length| length > most as u64) {
         drain(body, limit).await;
@@ -283,7 +335,7 @@ async fn read(
 }
 
 /// Reads and forgets a body of reasonable size: who still writes would not read the answer.
-async fn drain(body: Body, limit: Duration) {
+async fn drain(body: Incoming, limit: Duration) {
     let mut body = Limited::new(body, DRAIN);
     let all = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(limit, all).await;
@@ -295,7 +347,10 @@ pub(crate) fn refusal(
     accept: Option<&str>,
     error: &RestError,
 ) -> Response<Body> {
-    let media = ErrorMedia::of_answer(accept);
+    refusal_as(app, ErrorMedia::of_answer(accept), error)
+}
+
+fn refusal_as(app: Option<&App>, media: ErrorMedia, error: &RestError) -> Response<Body> {
     let mut response = Response::new(Body::from(error.render(media)));
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
@@ -314,8 +369,8 @@ pub(crate) fn refusal(
     response
 }
 
-fn cors(app: &App, headers: &mut HeaderMap) {
-    let allowed = if app.config().strict { "Content-Type" } else { "Authorization, Content-Type" };
+fn cors(strict: bool, headers: &mut HeaderMap) {
+    let allowed = if strict { "Content-Type" } else { "Authorization, Content-Type" };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, OPTIONS, POST"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
