@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{Http, Listen};
@@ -87,6 +87,7 @@ impl Server {
             let Ok(place) = place else { break };
             let guest = Guest {
                 builder: builder.clone(),
+                patience: http.header_timeout,
                 service: service.clone(),
                 metrics: Arc::clone(&metrics),
                 write_timeout,
@@ -160,9 +161,29 @@ impl<S> Serve for S where
 {
 }
 
+/// A connection's socket.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Waits until there is something to read.
+    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
+}
+
+impl Stream for TcpStream {
+    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send {
+        self.readable()
+    }
+}
+
+impl Stream for UnixStream {
+    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send {
+        self.readable()
+    }
+}
+
 /// One connection.
 struct Guest<S> {
     builder: http1::Builder,
+    /// How long it may say nothing.
+    patience: Duration,
     service: S,
     metrics: Arc<Metrics>,
     write_timeout: Duration,
@@ -171,10 +192,28 @@ struct Guest<S> {
 }
 
 impl<S: Serve> Guest<S> {
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(mut self, stream: T) {
+    async fn serve<T: Stream>(mut self, stream: T) {
         self.metrics.connection_opened();
+        if self.speaks(&stream).await {
+            self.answer(stream).await;
+        }
+        self.metrics.connection_closed();
+        drop(self.place);
+    }
+
+    /// Whether something comes in time. HTTP's buffers are made only then: who says nothing costs
+    /// little.
+    async fn speaks<T: Stream>(&mut self, stream: &T) -> bool {
+        let said = tokio::time::timeout(self.patience, stream.readable());
+        tokio::select! {
+            said = said => matches!(said, Ok(Ok(()))),
+            () = turned(&mut self.stop) => false,
+        }
+    }
+
+    async fn answer<T: Stream>(&mut self, stream: T) {
         let stream = Patience::new(stream, self.write_timeout);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), self.service);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), self.service.clone());
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended.unwrap_or_else(debug),
@@ -183,8 +222,6 @@ impl<S: Serve> Guest<S> {
                 connection.await.unwrap_or_else(debug);
             }
         }
-        self.metrics.connection_closed();
-        drop(self.place);
     }
 }
 

@@ -41,8 +41,8 @@ pub async fn handle(gateway: &Gateway, request: Request<Incoming>) -> Response<B
         Err(error) => return refusal_as(None, media, &error),
     };
     let config = app.config();
-    let step = prepare(gateway, app, &config, &head, body).await;
-    // Nothing of the request is kept while its answer is waited for.
+    // Nothing of the request, and of reading it, is kept while its answer is waited for.
+    let step = Box::pin(prepare(gateway, app, &config, &head, body)).await;
     drop(head);
     let answer = match step {
         Ok(Step::Answer(response)) => Ok(response),
