@@ -248,7 +248,10 @@ class Phone:
         self._next()
         self.send("<iq type='set' id='s1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>")
         self._next()
-        self.send("<presence/>")
+        # Once the server answers what came after it, the presence is known to everybody in there.
+        self.send("<presence/><iq type='get' id='p1'><ping xmlns='urn:xmpp:ping'/></iq>")
+        while (element := self._next()).get("id") != "p1":
+            self.heard.put(element)
         threading.Thread(target=self._listen, name=self.jid, daemon=True).start()
 
     def _open(self) -> None:

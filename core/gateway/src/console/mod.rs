@@ -26,6 +26,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Limited};
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
 use crate::config::{Http, Listen};
@@ -85,7 +86,8 @@ pub async fn start(listen: SocketAddr, stages: Vec<Stage>) -> Result<Running> {
         tokio::spawn(listen_to(Arc::clone(&console), stage.clone()));
     }
     let (closing, closed) = watch::channel(false);
-    tokio::spawn(server.serve(routes(console), settings(listen), Arc::default(), closed));
+    let service = TowerToHyperService::new(routes(console));
+    tokio::spawn(server.serve(service, settings(listen), Arc::default(), closed));
     Ok(Running { url, _closing: closing })
 }
 
