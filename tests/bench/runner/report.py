@@ -38,6 +38,7 @@ class Verdict:
     bound: str
     measured: float | None
     verdict: str
+    range: tuple[float, float] | None = None  # lowest and highest of the rounds
 
 
 class Report:
@@ -61,22 +62,39 @@ class Report:
         found = self.series.get((section, subject, quantity))
         return found.values if found else []
 
-    def target(self, section: str, text: str, bound: str, measured: float | None) -> None:
+    def target(
+        self, section: str, text: str, bound: str, measured: float | None, rounds: list[float] | None = None
+    ) -> None:
         """Judges one target; `bound` is "≤ 10 µs" or the like; a value of None says that it was not measured."""
         sign, limit = bound.split()[:2]
         met = measured is not None and COMPARE[sign](measured, float(limit.replace(",", "")))
         verdict = "not measured" if measured is None else "ok" if met else "MISSED"
-        self.verdicts.append(Verdict(section, text, bound, measured, verdict))
+        spread = (min(rounds), max(rounds)) if rounds else None
+        self.verdicts.append(Verdict(section, text, bound, measured, verdict, spread))
+
+    def compare(self, section: str, text: str, bound: str, subject: str, peer: str, quantity: str) -> None:
+        """Judges the median of the rounds' ratios."""
+        pairs = self.pairs(section, subject, peer, quantity)
+        self.target(section, text, bound, statistics.median(pairs) if pairs else None, pairs)
+
+    def within(self, section: str, text: str, bound: str, subject: str, quantity: str) -> None:
+        """Judges the median of the rounds."""
+        values = self.values(section, subject, quantity)
+        self.target(section, text, bound, statistics.median(values) if values else None, values)
 
     def median(self, section: str, subject: str, quantity: str) -> float | None:
         values = self.values(section, subject, quantity)
         return statistics.median(values) if values else None
 
     def ratio(self, section: str, subject: str, peer: str, quantity: str) -> float | None:
-        """Median of the per-round ratios: both were measured within seconds of each other."""
-        ours, theirs = self.values(section, subject, quantity), self.values(section, peer, quantity)
-        pairs = [a / b for a, b in zip(ours, theirs, strict=False) if b]
+        """Median of the per-round ratios."""
+        pairs = self.pairs(section, subject, peer, quantity)
         return statistics.median(pairs) if pairs else None
+
+    def pairs(self, section: str, subject: str, peer: str, quantity: str) -> list[float]:
+        """The per-round ratios: both were measured within seconds of each other."""
+        ours, theirs = self.values(section, subject, quantity), self.values(section, peer, quantity)
+        return [a / b for a, b in zip(ours, theirs, strict=False) if b]
 
     @property
     def missed(self) -> bool:
@@ -90,10 +108,17 @@ class Report:
         print(table(("section", "subject", *(q.replace("_", " ") for q in quantities)), rows))
         print("\nTargets")
         rows = [
-            (v.section, v.target, v.bound, "-" if v.measured is None else f"{v.measured:.3g}", v.verdict)
+            (
+                v.section,
+                v.target,
+                v.bound,
+                "-" if v.measured is None else f"{v.measured:.3g}",
+                "{:.3g} - {:.3g}".format(*v.range) if v.range else "",
+                v.verdict,
+            )
             for v in self.verdicts
         ]
-        print(table(("section", "target", "bound", "measured", "verdict"), rows))
+        print(table(("section", "target", "bound", "measured", "rounds", "verdict"), rows))
         for note in self.notes:
             print(f"note: {note}")
 
