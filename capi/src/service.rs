@@ -353,7 +353,7 @@ pub unsafe extern "C" fn appxmpp_send_presence(
                 },
             )
         };
-        let sent = live.app.send_presence(&call)?;
+        let sent = live.app.send_presence_blocking(&call, live.send_timeout)?;
         // SAFETY: as above.
         unsafe { ffi::set_if_wanted(status, sent as i32) };
         Ok(())
@@ -386,7 +386,7 @@ pub unsafe extern "C" fn appxmpp_send_invite(
                 ffi::optional_text(from, from_len, "from")?,
             )
         };
-        let sent = live.app.send_invite(jid, from)?;
+        let sent = live.app.send_invite_blocking(jid, from, live.send_timeout)?;
         // SAFETY: as above.
         unsafe { ffi::set_if_wanted(status, sent as i32) };
         Ok(())

@@ -29,8 +29,8 @@ use super::stats::Stats as ConnectionStats;
 use super::wait::{Waited, block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::{
-    Delivery, Lanes, MessageCall, OutboxStats, PresenceAnswer, PresenceCall, Sending, Service,
-    Stats as ServiceStats, Status,
+    Delivery, Lanes, MessageCall, OutboxStats, Outgoing, PresenceAnswer, PresenceCall, Sending,
+    Service, Stats as ServiceStats, Status,
 };
 use crate::stream::Batch;
 
@@ -332,25 +332,51 @@ impl App {
         Ok(sending.statuses)
     }
 
-    /// App Engine's `send_presence`. Presence that cannot be written now is told when the stream is
-    /// up again; the status says which.
+    /// App Engine's `send_presence`: [`Status::NoError`] if it is written to a live stream or, if the
+    /// app is [durable](AppConfig::durable), stored. Presence that is neither is told when the stream
+    /// is up again.
     ///
     /// # Errors
     /// As [`Service::send_presence`].
-    pub fn send_presence(&self, call: &PresenceCall<'_>) -> Result<Status> {
+    pub async fn send_presence(&self, call: &PresenceCall<'_>) -> Result<Status> {
         let inner = self.inner()?;
         let stanza = inner.service().send_presence(call)?;
-        Ok(inner.try_write(&[stanza]))
+        Ok(inner.send_one(stanza).await)
     }
 
-    /// App Engine's `send_invite`.
+    /// [`App::send_presence`] on this thread, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`App::send_presence`].
+    pub fn send_presence_blocking(
+        &self,
+        call: &PresenceCall<'_>,
+        timeout: Duration,
+    ) -> Result<Status> {
+        block_on(self.send_presence(call), Some(timeout)).unwrap_or(Ok(Status::OtherError))
+    }
+
+    /// App Engine's `send_invite`; the status as with [`App::send_presence`].
     ///
     /// # Errors
     /// As [`Service::send_invite`].
-    pub fn send_invite(&self, jid: &str, from: Option<&str>) -> Result<Status> {
+    pub async fn send_invite(&self, jid: &str, from: Option<&str>) -> Result<Status> {
         let inner = self.inner()?;
         let stanza = inner.service().send_invite(jid, from)?;
-        Ok(inner.try_write(&[stanza]))
+        Ok(inner.send_one(stanza).await)
+    }
+
+    /// [`App::send_invite`] on this thread, at most for `timeout`.
+    ///
+    /// # Errors
+    /// As [`App::send_invite`].
+    pub fn send_invite_blocking(
+        &self,
+        jid: &str,
+        from: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Status> {
+        block_on(self.send_invite(jid, from), Some(timeout)).unwrap_or(Ok(Status::OtherError))
     }
 
     /// App Engine's `get_presence`, from what is known: no contact is asked.
@@ -463,9 +489,14 @@ impl Inner {
         &self.service
     }
 
-    fn try_write(&self, stanzas: &[Bytes]) -> Status {
+    /// Sends a stanza of the service's: by way of the outbox, if there is one.
+    async fn send_one(&self, stanza: Bytes) -> Status {
+        if let Some(outbox) = &self.outbox {
+            let kept = outbox.keep(&[Outgoing::whole(stanza)], Vec::new()).await;
+            return if kept.stored == 1 { Status::NoError } else { Status::OtherError };
+        }
         let mut batch = Batch::new();
-        stanzas.iter().for_each(|stanza| batch.push_written(stanza));
+        batch.push_written(&stanza);
         match self.connection.try_send_many(&batch) {
             Ok(()) => Status::NoError,
             Err(_) => Status::OtherError,

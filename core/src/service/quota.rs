@@ -35,6 +35,19 @@ impl Resource {
     pub const ALL: [Self; 4] =
         [Self::ApiCalls, Self::DataSent, Self::RecipientsMessaged, Self::InvitationsSent];
 
+    /// The resource of this name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: there is none.
+    pub fn parse(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|resource| resource.as_str() == name);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            let text = format!("{name:?} is no quota; there are {names}");
+            Error::new(ErrorKind::Config, text)
+        })
+    }
+
     /// The name, for metrics and settings.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,6 +72,18 @@ impl Quotas {
     pub fn with(mut self, resource: Resource, limit: u64) -> Self {
         self.0[resource as usize] = Some(limit);
         self
+    }
+
+    /// The limits that these names and numbers set: those of [`Resource::as_str`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a name that is none.
+    pub fn from_names<N: AsRef<str>>(limits: impl IntoIterator<Item = (N, u64)>) -> Result<Self> {
+        let mut quotas = Self::default();
+        for (name, limit) in limits {
+            quotas = quotas.with(Resource::parse(name.as_ref())?, limit);
+        }
+        Ok(quotas)
     }
 
     /// The limit of `resource`.
@@ -327,6 +352,18 @@ mod tests {
         refusal(no_more(Resource::InvitationsSent).send_invite("a@b", None), "invitations_sent");
         assert_eq!(no_more(Resource::InvitationsSent).contacts(), 0);
         assert_eq!(Quotas::APP_ENGINE.limit(Resource::InvitationsSent), Some(100_000));
+    }
+
+    #[test]
+    fn limits_have_names() {
+        let named = Resource::ALL.map(|resource| (resource.as_str(), 7 + resource as u64));
+        let quotas = Quotas::from_names(named).unwrap();
+        assert_eq!(Resource::ALL.map(|it| quotas.limit(it)), [Some(7), Some(8), Some(9), Some(10)]);
+        let error = Quotas::from_names([("stanzas", 1)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(
+            error.to_string().contains("\"stanzas\"") && error.to_string().contains("api_calls")
+        );
     }
 
     #[test]

@@ -96,6 +96,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// A stanza in one piece that is nobody's but its own call's.
+    pub fn whole(stanza: Bytes) -> Self {
+        Self { recipient: 0, head: stanza, tail: Bytes::new() }
+    }
+
     /// How many bytes will be written.
     pub fn len(&self) -> usize {
         self.head.len() + self.tail.len()

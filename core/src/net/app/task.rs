@@ -16,7 +16,7 @@ use crate::net::inbound::register;
 use crate::net::outbox::{keep_deliveries, utc};
 use crate::net::sharing::take_over;
 use crate::net::stats::add;
-use crate::service::Delivery;
+use crate::service::{Delivery, Outgoing};
 use crate::stanza::Condition;
 use crate::stream::Batch;
 
@@ -124,7 +124,7 @@ async fn round(inner: &Inner) {
 
 async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let utc = utc();
-    let mut sends = Vec::new();
+    let (mut sends, mut lasting) = (Vec::new(), Vec::new());
     let mut arrived = Vec::new();
     let mut pushed = 0;
     let mut stanzas = 0;
@@ -136,7 +136,8 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
             Event::Stanza(stanza) => {
                 stanzas += 1;
                 let inbound = inner.service.handle_stanza(utc, stanza);
-                sends.extend(inbound.sends);
+                let into = if inbound.lasting { &mut lasting } else { &mut sends };
+                into.extend(inbound.sends);
                 match inbound.delivery {
                     Some(delivery) if inner.outbox.is_some() => arrived.push(delivery),
                     Some(delivery) => {
@@ -163,6 +164,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
             Event::Acked(_) | Event::Cut { .. } | Event::Skipped(_) => {}
         }
     }
+    sends.extend(keep_lasting(inner, lasting).await);
     if !arrived.is_empty()
         && let Err(error) = keep_deliveries(&inner.service, &arrived).await
     {
@@ -175,6 +177,17 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     }
     inner.queue().wake_for_ready();
     write(inner, sends).await;
+}
+
+/// Has the outbox send what must not get lost. Gives back what it did not take: that is sent as
+/// everything else is.
+async fn keep_lasting(inner: &Inner, mut stanzas: Vec<Bytes>) -> Vec<Bytes> {
+    if let (Some(outbox), false) = (&inner.outbox, stanzas.is_empty()) {
+        let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
+        let kept = outbox.keep(&outgoing, Vec::new()).await;
+        stanzas.drain(..kept.stored);
+    }
+    stanzas
 }
 
 /// What a crash would lose is not taken: its sender is told, where one tells senders.

@@ -150,7 +150,7 @@ async fn without_a_server_the_status_says_so() {
     assert_eq!(app.send_message(&call(&jids, "hi")).await.unwrap(), expected);
     let blocking = tokio::task::spawn_blocking(move || {
         let statuses = app.send_message_blocking(&call(&[ROMEO], "hi"), S).unwrap();
-        let invited = app.send_invite(ROMEO, None).unwrap();
+        let invited = app.send_invite_blocking(ROMEO, None, S).unwrap();
         (statuses, invited, app.wait_ready(Duration::from_millis(1)).unwrap())
     });
     let expected = (vec![Status::OtherError], Status::OtherError, false);
@@ -162,7 +162,7 @@ async fn an_invitation_leads_to_presence() {
     let (server, app) = up().await;
     let available = || app.get_presence(&[ROMEO], Some(BOT)).unwrap()[0];
     assert!(!available().available && available().valid);
-    assert_eq!(app.send_invite(ROMEO, Some(BOT)).unwrap(), Status::NoError);
+    assert_eq!(app.send_invite(ROMEO, Some(BOT)).await.unwrap(), Status::NoError);
     wait(|| available().available).await;
     assert_eq!(available().show, Some(Show::Normal));
     server.set_presence(ROMEO, Presence::available("dnd")).unwrap();
@@ -200,7 +200,7 @@ async fn a_request_for_subscription_is_accepted_and_returned() {
 async fn a_server_that_comes_back_is_told_and_asked_again() {
     let (server, app) = up().await;
     let port = server.port().unwrap();
-    app.send_invite(ROMEO, Some(BOT)).unwrap();
+    app.send_invite(ROMEO, Some(BOT)).await.unwrap();
     wait(|| app.get_presence(&[ROMEO], Some(BOT)).unwrap()[0].available).await;
     server.subscription(ROMEO, BOT, SubscriptionKind::Subscribe).unwrap();
     while claim(&app).await.path != "/_ah/xmpp/subscription/subscribe/" {}

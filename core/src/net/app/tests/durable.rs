@@ -334,3 +334,77 @@ async fn what_the_app_did_not_handle_comes_again_with_its_id() {
     assert_eq!(new.field("body"), Some("new"));
     assert_ne!(new.id, id);
 }
+
+/// The presence that the server gets next, as (type, to), and its id.
+async fn presence(peer: &mut Peer) -> (String, String, String) {
+    loop {
+        let stanza = tokio::time::timeout(20 * S, peer.stanza()).await.expect("nothing came");
+        match stanza.kind() {
+            StanzaKind::Presence => {
+                let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+                let to = stanza.to().map(|to| to.to_string()).unwrap_or_default();
+                return (text(stanza.type_()), to, text(stanza.id()));
+            }
+            StanzaKind::Iq => answer(peer, &stanza).await,
+            _ => panic!("{:?}", stanza.raw()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn presence_and_invitations_survive_a_restart_without_a_server() {
+    let (silent, server) = (Server::start().await, Server::start().await);
+    let disk = Arc::new(MemoryStore::new());
+    let app = open(durable(&silent, &disk));
+    assert_eq!(app.send_invite(TO, None).await.unwrap(), Status::NoError);
+    let call = PresenceCall { jid: TO, type_: "", show: "dnd", status: None, from: None };
+    assert_eq!(app.send_presence(&call).await.unwrap(), Status::NoError);
+    assert_eq!(stored(&disk), 2);
+    drop(app);
+
+    let app = open(durable(&server, &disk));
+    let mut peer = server.accept_ready().await;
+    let (mut types, mut ids) = (Vec::new(), Vec::new());
+    while types.len() < 2 || !types.contains(&String::new()) {
+        let (type_, to, id) = presence(&mut peer).await;
+        assert_eq!(to, TO);
+        types.push(type_);
+        ids.push(id);
+    }
+    assert!(types.contains(&"subscribe".to_owned()), "{types:?}");
+    settle_presence(&mut peer, &app).await;
+    app.service().unwrap().sync().unwrap();
+    assert_eq!(stored(&disk), 0);
+}
+
+/// As [`settle`], whatever presence comes.
+async fn settle_presence(peer: &mut Peer, app: &App) {
+    while outbox(app).waiting > 0 {
+        tokio::select! {
+            stanza = peer.stanza() => if stanza.kind() == StanzaKind::Iq {
+                answer(peer, &stanza).await;
+            },
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_subscription_is_confirmed_even_if_the_stream_breaks_there() {
+    let (server, disk) = (Server::start().await, Arc::new(MemoryStore::new()));
+    let app = open(durable(&server, &disk));
+    let mut peer = server.accept_ready().await;
+    peer.send("<presence from='romeo@example.net' to='app@bot.example' type='subscribe'/>").await;
+    // The answer is written, and the server goes away without having read it.
+    while outbox(&app).in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(peer);
+    let mut peer = server.accept_ready().await;
+    let mut types = Vec::new();
+    while !["subscribed", "subscribe"].iter().all(|it| types.iter().any(|known| known == it)) {
+        types.push(presence(&mut peer).await.0);
+    }
+    settle_presence(&mut peer, &app).await;
+    assert!(outbox(&app).repeated >= 2, "{:?}", outbox(&app));
+}
