@@ -24,6 +24,16 @@ type Options struct {
 	InboundServices []string
 	// StateFile keeps subscriptions and presence over restarts; empty keeps them in memory.
 	StateFile string
+	// Durable keeps messages, presence and invitations in StateFile until the server has read them,
+	// and events until they are done: a nil error means on disk.
+	Durable bool
+	// Quotas says how much may be used in a day of UTC: api_calls, data_sent_bytes,
+	// recipients_messaged, invitations_sent. What is not named has no limit; a call over one fails
+	// with ErrOverQuota.
+	Quotas map[string]uint64
+	// Keepalive is after how much silence the server is asked whether it is there; 0 means a minute,
+	// less than 0 never.
+	Keepalive time.Duration
 	// BodilessMessages hands messages without a body (chat states, receipts) to the handlers too.
 	BodilessMessages bool
 	// Handlers are called with what arrives; nil means DefaultHandlers.
@@ -97,6 +107,17 @@ func Connect(ctx context.Context, backend string, options Options) (*Client, err
 	runtime.SetFinalizer(client, reportLeak)
 	defaultClient.offer(client)
 	return client, nil
+}
+
+// Stats returns the numbers about the client by their names: stanzas, contacts and deliveries, what was
+// used today (today_...) of what has a quota (quota_...), what waits to be sent (outbox_...). A client of
+// a gateway has none: ask the gateway.
+func (c *Client) Stats() (map[string]uint64, error) {
+	native, ok := c.transport.(*native)
+	if !ok {
+		return nil, nil
+	}
+	return native.stats()
 }
 
 // Close ends the client: handlers under way are waited for, contacts are told, the stream is

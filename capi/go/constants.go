@@ -43,6 +43,8 @@ const (
 	CodeInternal Code = 16
 	// The arguments of one call are over 1 MiB in all. Fix the input.
 	CodeRequestTooLarge Code = 17
+	// A quota of today is used up. Try tomorrow (UTC), or raise it.
+	CodeOverQuota Code = 18
 	// A pointer that must not be NULL is. Fix the call.
 	CodeNullArgument Code = 95
 	// A string is not UTF-8. Fix the input.
@@ -74,6 +76,7 @@ var codeNames = map[Code]string{
 	CodeStore:           "STORE",
 	CodeInternal:        "INTERNAL",
 	CodeRequestTooLarge: "REQUEST_TOO_LARGE",
+	CodeOverQuota:       "OVER_QUOTA",
 	CodeNullArgument:    "NULL_ARGUMENT",
 	CodeNotUTF8:         "NOT_UTF8",
 	CodeInvalidArgument: "INVALID_ARGUMENT",

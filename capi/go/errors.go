@@ -53,6 +53,8 @@ var (
 	ErrTooLarge error = &Error{CodeTooLarge, "too large"}
 	// ErrRequestTooLarge: the arguments of one call are over 1 MiB in all.
 	ErrRequestTooLarge error = &Error{CodeRequestTooLarge, "request too large"}
+	// ErrOverQuota: a quota of today is used up. Try tomorrow (UTC), or raise it.
+	ErrOverQuota error = &Error{CodeOverQuota, "over quota"}
 	// ErrInvalidSender: the sender is not an address of this app.
 	ErrInvalidSender error = &Error{CodeInvalidSender, "invalid sender"}
 	// ErrNotConnected: no stream to the server is up, or no client is open. Try later.

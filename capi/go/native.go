@@ -103,6 +103,15 @@ func newSettings(options Options) (*C.appxmpp_options, error) {
 	if options.SendTimeout > 0 {
 		C.appxmpp_options_set_send_timeout(settings, milliseconds(options.SendTimeout), nil)
 	}
+	if options.Keepalive != 0 {
+		C.appxmpp_options_set_keepalive(settings, milliseconds(max(options.Keepalive, 0)), nil)
+	}
+	C.appxmpp_options_set_durable(settings, C.bool(options.Durable), nil)
+	for name, limit := range options.Quotas {
+		var failure *C.appxmpp_error
+		result := C.appxmpp_options_set_quota(settings, text(name), size(name), C.uint64_t(limit), &failure)
+		err = errors.Join(err, taken(result, failure))
+	}
 	C.appxmpp_options_set_bodiless_messages(settings, C.bool(options.BodilessMessages), nil)
 	if err == nil && options.InboundServices != nil {
 		names := newTexts(options.InboundServices)
@@ -115,6 +124,26 @@ func newSettings(options Options) (*C.appxmpp_options, error) {
 		return nil, err
 	}
 	return settings, nil
+}
+
+func (n *native) stats() (map[string]uint64, error) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	numbers := map[string]uint64{}
+	for index := C.size_t(0); ; index++ {
+		name := C.appxmpp_stat_name(index)
+		if name.len == 0 {
+			return numbers, nil
+		}
+		var value C.uint64_t
+		var failure *C.appxmpp_error
+		if err := taken(C.appxmpp_connection_stat(n.handle, name.data, name.len, &value, &failure), failure); err != nil {
+			return nil, err
+		}
+		if value != C.APPXMPP_NO_NUMBER {
+			numbers[C.GoStringN(name.data, C.int(name.len))] = uint64(value)
+		}
+	}
 }
 
 func set(value string, call func(string, **C.appxmpp_error) C.appxmpp_result) error {

@@ -53,6 +53,10 @@
 // The time that never passes.
 #define APPXMPP_FOREVER UINT64_MAX
 
+// What `appxmpp_connection_stat` gives where there is no number: a quota that has no limit, the outbox
+// of an app that is not durable.
+#define APPXMPP_NO_NUMBER UINT64_MAX
+
 
 
 // Nothing is logged.
@@ -220,6 +224,8 @@ typedef enum {
   APPXMPP_INTERNAL = 16,
   // The arguments of one call are over 1 MiB in all. Fix the input.
   APPXMPP_REQUEST_TOO_LARGE = 17,
+  // A quota of today is used up. Try tomorrow (UTC), or raise it.
+  APPXMPP_OVER_QUOTA = 18,
   // A pointer that must not be NULL is. Fix the call.
   APPXMPP_NULL_ARGUMENT = 95,
   // A string is not UTF-8. Fix the input.
@@ -360,6 +366,18 @@ bool appxmpp_connection_is_ready(const appxmpp_connection *connection);
 // The address that the app sends from unless it says otherwise, `APP_ID@DOMAIN/bot`; empty if
 // `connection` is NULL. Lives as long as `connection`.
 appxmpp_str appxmpp_connection_address(const appxmpp_connection *connection);
+
+// One of the numbers about the app: how many stanzas, contacts and deliveries there are and were, what
+// was used today of what has a quota (`today_...` of `quota_...`), what waits to be sent and what became
+// of it (`outbox_...`). `name` receives the static name of the number at `index`, NULL after the last
+// one, so that one can go through them all; `value` receives the number, or `APPXMPP_NO_NUMBER`.
+//
+// Fails with `APPXMPP_CLOSED` only after a fork.
+appxmpp_result appxmpp_connection_stat(const appxmpp_connection *connection,
+                                       size_t index,
+                                       const char **name,
+                                       uint64_t *value,
+                                       appxmpp_error **error);
 
 // Sends one stanza; returns when it is written to a live stream. Without a `from`, the app's own
 // address is set.
@@ -586,6 +604,31 @@ appxmpp_result appxmpp_options_set_state_file(appxmpp_options *options,
                                               const char *path,
                                               size_t len,
                                               appxmpp_error **error);
+
+// Sets whether messages, presence and invitations are on disk before they count as sent, and kept
+// until the server has read them, and events until they are done: all then survive a broken stream
+// and a restart. By default they do not. It takes a state file: without one, opening the connection
+// fails with `APPXMPP_CONFIG`.
+appxmpp_result appxmpp_options_set_durable(appxmpp_options *options,
+                                           bool durable,
+                                           appxmpp_error **error);
+
+// Sets how much of a resource the app may use in a day of UTC: `api_calls`, `data_sent_bytes`,
+// `recipients_messaged` or `invitations_sent`. By default all are counted and none has a limit. A call
+// that would use more fails with `APPXMPP_OVER_QUOTA`, and does nothing.
+//
+// Fails with `APPXMPP_CONFIG` for another name.
+appxmpp_result appxmpp_options_set_quota(appxmpp_options *options,
+                                         const char *name,
+                                         size_t len,
+                                         uint64_t limit,
+                                         appxmpp_error **error);
+
+// Sets after how much silence the server is asked whether it is still there; 0 for never. Default
+// 60,000.
+appxmpp_result appxmpp_options_set_keepalive(appxmpp_options *options,
+                                             uint64_t idle_ms,
+                                             appxmpp_error **error);
 
 // Sets whether messages without a body (chat states, receipts) become events, without the field
 // `body`. By default they do not: App Engine's apps never saw any.

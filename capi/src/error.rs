@@ -47,6 +47,8 @@ pub enum appxmpp_result {
     APPXMPP_INTERNAL = 16,
     /// The arguments of one call are over 1 MiB in all. Fix the input.
     APPXMPP_REQUEST_TOO_LARGE = 17,
+    /// A quota of today is used up. Try tomorrow (UTC), or raise it.
+    APPXMPP_OVER_QUOTA = 18,
     /// A pointer that must not be NULL is. Fix the call.
     APPXMPP_NULL_ARGUMENT = 95,
     /// A string is not UTF-8. Fix the input.
@@ -64,7 +66,7 @@ use appxmpp_result::*;
 impl appxmpp_result {
     /// Every result there is, for the name table's test.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         APPXMPP_OK,
         APPXMPP_INVALID_JID,
         APPXMPP_INVALID_XML,
@@ -83,6 +85,7 @@ impl appxmpp_result {
         APPXMPP_STORE,
         APPXMPP_INTERNAL,
         APPXMPP_REQUEST_TOO_LARGE,
+        APPXMPP_OVER_QUOTA,
         APPXMPP_NULL_ARGUMENT,
         APPXMPP_NOT_UTF8,
         APPXMPP_INVALID_ARGUMENT,
@@ -110,6 +113,7 @@ impl appxmpp_result {
             15 => c"APPXMPP_STORE",
             16 => c"APPXMPP_INTERNAL",
             17 => c"APPXMPP_REQUEST_TOO_LARGE",
+            18 => c"APPXMPP_OVER_QUOTA",
             95 => c"APPXMPP_NULL_ARGUMENT",
             96 => c"APPXMPP_NOT_UTF8",
             97 => c"APPXMPP_INVALID_ARGUMENT",
@@ -139,6 +143,7 @@ impl From<ErrorKind> for appxmpp_result {
             ErrorKind::Closed => APPXMPP_CLOSED,
             ErrorKind::Store => APPXMPP_STORE,
             ErrorKind::RequestTooLarge => APPXMPP_REQUEST_TOO_LARGE,
+            ErrorKind::OverQuota => APPXMPP_OVER_QUOTA,
             _ => APPXMPP_INTERNAL,
         }
     }

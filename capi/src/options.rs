@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::ErrorKind;
 use engine::auth::Secret;
 use engine::net::{AppConfig, Backend};
-use engine::service::InboundServices;
+use engine::service::{InboundServices, Quotas, Resource};
 
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
 use crate::ffi::{self, Out};
@@ -23,6 +23,10 @@ pub struct appxmpp_options {
     secret: Option<Secret>,
     inbound: InboundServices,
     state_file: Option<String>,
+    durable: bool,
+    quotas: Quotas,
+    /// `Some(None)` for never.
+    keepalive: Option<Option<Duration>>,
     bodiless_messages: bool,
     pub(crate) send_timeout: Duration,
 }
@@ -34,6 +38,9 @@ impl Default for appxmpp_options {
             secret: None,
             inbound: InboundServices::ALL,
             state_file: None,
+            durable: false,
+            quotas: Quotas::default(),
+            keepalive: None,
             bodiless_messages: false,
             send_timeout: SEND_TIMEOUT,
         }
@@ -56,6 +63,14 @@ impl appxmpp_options {
         let app_id = self.app_id.as_deref();
         let mut config = AppConfig::for_backend(&backend, secret, app_id, self.inbound)?;
         config.service.bodiless_messages = self.bodiless_messages;
+        config.service.quotas = self.quotas;
+        if let Some(idle) = self.keepalive {
+            config.connection.set_keepalive(idle);
+        }
+        if self.durable && self.state_file.is_none() {
+            return Err(no_state());
+        }
+        config.durable = self.durable;
         if let Some(path) = &self.state_file {
             config.store = engine::store::open(path)?;
         }
@@ -65,6 +80,13 @@ impl appxmpp_options {
 
 fn config(text: String) -> Failure {
     engine::Error::new(ErrorKind::Config, text).into()
+}
+
+fn no_state() -> Failure {
+    config(
+        "durable is set and there is no state file, so nothing could be kept; name one with appxmpp_options_set_state_file, or leave durable out"
+            .to_owned(),
+    )
 }
 
 fn no_backend() -> Failure {
@@ -210,6 +232,70 @@ pub unsafe extern "C" fn appxmpp_options_set_state_file(
         let (options, path) =
             unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(path, len, "path")?) };
         options.state_file = Some(path.to_owned());
+        Ok(())
+    })
+}
+
+/// Sets whether messages, presence and invitations are on disk before they count as sent, and kept
+/// until the server has read them, and events until they are done: all then survive a broken stream
+/// and a restart. By default they do not. It takes a state file: without one, opening the connection
+/// fails with `APPXMPP_CONFIG`.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_durable(
+    options: *mut appxmpp_options,
+    durable: bool,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        unsafe { ffi::borrow_mut(options, "options")? }.durable = durable;
+        Ok(())
+    })
+}
+
+/// Sets how much of a resource the app may use in a day of UTC: `api_calls`, `data_sent_bytes`,
+/// `recipients_messaged` or `invitations_sent`. By default all are counted and none has a limit. A call
+/// that would use more fails with `APPXMPP_OVER_QUOTA`, and does nothing.
+///
+/// Fails with `APPXMPP_CONFIG` for another name.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_quota(
+    options: *mut appxmpp_options,
+    name: *const c_char,
+    len: usize,
+    limit: u64,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, name) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(name, len, "name")?) };
+        options.quotas = options.quotas.with(Resource::parse(name)?, limit);
+        Ok(())
+    })
+}
+
+/// Sets after how much silence the server is asked whether it is still there; 0 for never. Default
+/// 60,000.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_keepalive(
+    options: *mut appxmpp_options,
+    idle_ms: u64,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let options = unsafe { ffi::borrow_mut(options, "options")? };
+        options.keepalive = Some((idle_ms > 0).then(|| Duration::from_millis(idle_ms)));
         Ok(())
     })
 }

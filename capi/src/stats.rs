@@ -9,11 +9,15 @@ use crate::connection::appxmpp_connection;
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
 use crate::ffi::{self, Kept, Out, appxmpp_str};
 
+/// What `appxmpp_connection_stat` gives where there is no number.
+pub const APPXMPP_NO_NUMBER: u64 = u64::MAX;
+
 /// The name of number `index`, from 0 on; empty where there are no more. Lives for ever. There are
 /// `ready` (1 if a stream is up), `connects`, `disconnects`, `stanzas_in`, `stanzas_out`, `bytes_in`,
 /// `bytes_out`, `stanzas_skipped`, `outbound_queue` (stanzas that wait to be written), `contacts`,
 /// `deliveries` (events that wait or are being handled), `deliveries_handled`, `deliveries_failed`,
-/// `deliveries_refused` (for which there was no room); others may be added.
+/// `deliveries_refused` (for which there was no room), and more: what was used today of what has a quota
+/// (`today_...` and `quota_...`), what waits to be sent and what became of it (`outbox_...`).
 #[unsafe(no_mangle)]
 pub extern "C" fn appxmpp_stat_name(index: usize) -> appxmpp_str {
     static NAMES: OnceLock<[Kept; AppStats::NAMES.len()]> = OnceLock::new();
@@ -23,7 +27,8 @@ pub extern "C" fn appxmpp_stat_name(index: usize) -> appxmpp_str {
     })
 }
 
-/// The number called `name`, one of `appxmpp_stat_name`.
+/// The number called `name`, one of `appxmpp_stat_name`; `APPXMPP_NO_NUMBER` for a quota that has no
+/// limit, and for the outbox of an app that is not durable.
 ///
 /// Fails with `APPXMPP_INVALID_ARGUMENT` for another name.
 ///

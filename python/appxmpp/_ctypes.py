@@ -21,6 +21,7 @@ from appxmpp.errors import (
     DeadlineError,
     InternalError,
     NotAuthorizedError,
+    OverQuotaError,
     ServiceError,
     UnavailableError,
 )
@@ -33,7 +34,8 @@ _SONAME = "libappxmpp.so.%d.%d" % _VERSION[:2]
 _SLICE = 100
 
 _OK, _NOT_CONNECTED, _BUSY, _TIMEOUT, _CONFIG, _NOT_AUTHORIZED, _CLOSED = 0, 9, 10, 11, 12, 13, 14
-_REQUEST_TOO_LARGE, _NOT_UTF8, _INTERRUPTED = 17, 96, 98
+_REQUEST_TOO_LARGE, _OVER_QUOTA, _NOT_UTF8, _INTERRUPTED = 17, 18, 96, 98
+_NO_NUMBER = 2**64 - 1
 _FAULTS = (15, 16, 95, 97, 99)
 
 _Handle = ctypes.c_void_p
@@ -57,6 +59,7 @@ _Error = ctypes.POINTER(_Handle)
 _Texts = ctypes.POINTER(_Text)
 _Sizes = ctypes.POINTER(_Size)
 _Statuses = ctypes.POINTER(ctypes.c_int32)
+_Numbers = ctypes.POINTER(ctypes.c_uint64)
 
 _LogCallback = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
@@ -72,6 +75,9 @@ _FUNCTIONS = {
     "options_set_app_id": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_secret": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_state_file": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
+    "options_set_durable": (ctypes.c_int, [_Handle, ctypes.c_bool, _Error]),
+    "options_set_quota": (ctypes.c_int, [_Handle, _Text, _Size, ctypes.c_uint64, _Error]),
+    "options_set_keepalive": (ctypes.c_int, [_Handle, ctypes.c_uint64, _Error]),
     "options_set_inbound_services": (ctypes.c_int, [_Handle, _Texts, _Sizes, _Size, _Error]),
     "options_set_bodiless_messages": (ctypes.c_int, [_Handle, ctypes.c_bool, _Error]),
     "options_free": (None, [_Handle]),
@@ -226,6 +232,7 @@ def _exception(result, text):
         _CONFIG: ConfigError,
         _NOT_AUTHORIZED: NotAuthorizedError,
         _REQUEST_TOO_LARGE: CallTooLargeError,
+        _OVER_QUOTA: OverQuotaError,
         _INTERRUPTED: _Interrupted,
     }
     if result in kinds:
@@ -255,7 +262,9 @@ def _in_slices(call, timeout):
 
 
 class _Options(object):
-    def __init__(self, secret, app_id, inbound_services, state, bodiless_messages):
+    def __init__(
+        self, secret, app_id, inbound_services, state, bodiless_messages, durable, quotas, keepalive
+    ):
         self.handle = _Handle()
         _call("options_new", ctypes.byref(self.handle))
         for name, value in (("app_id", app_id), ("secret", secret), ("state_file", state)):
@@ -264,6 +273,17 @@ class _Options(object):
         if inbound_services is not None:
             _call("options_set_inbound_services", self.handle, *_array(inbound_services))
         _call("options_set_bodiless_messages", self.handle, bool(bodiless_messages))
+        if durable:
+            if state is None:
+                raise ConfigError(
+                    "durable is set and there is no state file, so nothing could be kept; name one "
+                    "(state= or APPXMPP_STATE), or leave durable out"
+                )
+            _call("options_set_durable", self.handle, True)
+        for name, limit in (quotas or {}).items():
+            _call("options_set_quota", self.handle, *(_pair(name) + (limit,)))
+        if keepalive is not None:
+            _call("options_set_keepalive", self.handle, int(keepalive * 1000))
 
     def __del__(self, free=_library.appxmpp_options_free):
         free(self.handle)
@@ -280,9 +300,21 @@ class App(object):
         inbound_services=None,
         state=None,
         bodiless_messages=False,
+        durable=False,
+        quotas=None,
+        keepalive=None,
     ):
         self._backend = _utf8(backend)
-        self._options = _Options(secret, app_id, inbound_services, state, bodiless_messages)
+        self._options = _Options(
+            secret,
+            app_id,
+            inbound_services,
+            state,
+            bodiless_messages,
+            durable,
+            quotas,
+            keepalive,
+        )
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._handle = None
@@ -398,15 +430,17 @@ class App(object):
             _call("connection_close", self._handle, int(timeout * 1000))
 
     def stats(self):
-        """Numbers about the connection and its deliveries; see ``_native.pyi``."""
-        handle, number = self._live(), ctypes.c_uint64()
+        """Numbers about the connection, its deliveries and quotas; see ``_native.pyi``."""
+        handle, number, index = self._live(), ctypes.c_uint64(), 0
         found = {}
         while True:
-            name = _lent(_library.appxmpp_stat_name(len(found)))
+            name = _lent(_library.appxmpp_stat_name(index))
             if not name:
                 return found
             _call("connection_stat", handle, *(_pair(name) + (ctypes.byref(number),)))
-            found[name] = int(number.value)
+            if number.value != _NO_NUMBER:
+                found[name] = int(number.value)
+            index += 1
 
 
 class Delivery(object):

@@ -12,6 +12,9 @@ class App:
         inbound_services: list[str] | None = None,
         state: str | None = None,
         bodiless_messages: bool = False,
+        durable: bool = False,
+        quotas: dict[str, int] | None = None,
+        keepalive: float | None = None,
     ) -> None: ...
     @property
     def app_id(self) -> str: ...

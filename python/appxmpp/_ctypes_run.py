@@ -345,7 +345,7 @@ def run(options):
     app_id = application_id() or strip(str(config.get("application") or "")) or None
     chat = _ctypes.App(
         address, secret=backend.secret(os.environ), app_id=app_id, inbound_services=services,
-        state=os.environ.get("APPXMPP_STATE") or None,
+        state=os.environ.get("APPXMPP_STATE") or None, **backend.settings(os.environ)
     )  # fmt: skip
     ended, failures = threading.Event(), []
 

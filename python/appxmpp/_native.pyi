@@ -41,6 +41,9 @@ class App:
         inbound_services: list[str] | None = None,
         state: str | None = None,
         bodiless_messages: bool = False,
+        durable: bool = False,
+        quotas: dict[str, int] | None = None,
+        keepalive: float | None = None,
     ) -> App:
         """Describe a connection; nothing is opened yet.
 
@@ -52,6 +55,12 @@ class App:
             inbound_services: What the app wants delivered, as app.yaml names it; all if None.
             state: A file that keeps subscriptions and presence; memory alone if None.
             bodiless_messages: Whether messages without a body (chat states, …) are delivered.
+            durable: Whether messages, presence and invitations are kept in `state` until the
+                server has read them, and deliveries until they are done.
+            quotas: What may be used in a day (of UTC): `api_calls`, `data_sent_bytes`,
+                `recipients_messaged`, `invitations_sent`. What is not named has no limit.
+            keepalive: After how many seconds of silence the server is asked whether it is still
+                there; 0 for never, 60 if None.
 
         Raises:
             ConfigError: One of them is wrong.
@@ -78,11 +87,13 @@ class App:
     ) -> list[int]:
         """Send a message to each of `jids`; a status for each: 0, 1 (invalid JID), 2 (not sent).
 
-        0 means that the message was written to a live stream.
+        0 means that the message was written to a live stream, or is on disk if the app is
+        durable.
 
         Raises:
             ServiceError: The call is refused; its code is App Engine's.
             CallTooLargeError: Recipients and body are over 1 MiB together.
+            OverQuotaError: A quota of today is used up; so in all calls.
             UnavailableError: No stream is up.
         """
 

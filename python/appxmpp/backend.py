@@ -12,6 +12,13 @@
 
 The secret may be left out of the address and given in ``APPXMPP_SECRET`` or in
 the file that ``APPXMPP_SECRET_FILE`` names.
+
+A connection of this process also heeds ``APPXMPP_STATE`` (a file that keeps
+subscriptions and presence), ``APPXMPP_DURABLE=1`` (and messages until the server
+has read them), ``APPXMPP_QUOTAS`` (what may be used in a day, such as
+``invitations_sent=100000,recipients_messaged=5000``) and ``APPXMPP_KEEPALIVE``
+(after how many seconds of silence the server is asked whether it is there; 0
+for never).
 """
 
 import os
@@ -89,6 +96,7 @@ class Embedded(Backend):
             # Nobody takes deliveries here: presence is kept, messages are dropped.
             inbound_services=[],
             state=environ.get("APPXMPP_STATE") or None,
+            **settings(environ)
         )
         return cls(app)
 
@@ -160,6 +168,50 @@ def from_environment(environ=None):
         "component+unix://DOMAIN:SECRET@/path, client://LOCALPART:PASSWORD@DOMAIN, or stub:"
         % scheme
     )
+
+
+def settings(environ):
+    """The settings of a connection that the environment makes, as arguments of an App."""
+    return {
+        "durable": durable(environ.get("APPXMPP_DURABLE", "")),
+        "quotas": quotas(environ.get("APPXMPP_QUOTAS", "")),
+        "keepalive": keepalive(environ.get("APPXMPP_KEEPALIVE", "")),
+    }
+
+
+def durable(text):
+    """Whether a text says yes."""
+    if text.strip().lower() not in ("", "0", "1", "no", "yes", "false", "true"):
+        raise ConfigError("APPXMPP_DURABLE is %r; set it to 1, or to 0" % text)
+    return text.strip().lower() in ("1", "yes", "true")
+
+
+def quotas(text):
+    """The limits of a text like ``api_calls=1000,invitations_sent=10``, or None."""
+    limits = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        name, _, limit = entry.partition("=")
+        if not limit.strip().isdigit():
+            raise ConfigError(
+                "the quota %r is not NAME=NUMBER; write one like invitations_sent=100000" % entry
+            )
+        limits[name.strip()] = int(limit)
+    return limits or None
+
+
+def keepalive(text):
+    """The seconds in a text, or None where there is none."""
+    if not text.strip():
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise ConfigError(
+            "the keepalive %r is not a number of seconds from 0 (never) to 86400" % text
+        )
+    return seconds
 
 
 def secret(environ):

@@ -93,6 +93,28 @@ def _run_parser(commands: Any) -> None:
         "keeps subscriptions and presence (default: in the user's state folder)",
         "",
     )
+    parser.add_argument(
+        "--durable",
+        action="store_true",
+        default=backend.durable(os.environ.get("APPXMPP_DURABLE", "")),
+        help="messages count as sent when they are in the state file, stay there until the server "
+        "has read them, and what the app has not handled comes again [APPXMPP_DURABLE]",
+    )
+    _option(
+        parser,
+        "--quotas",
+        "NAME=N,...",
+        "what the app may use in a day: api_calls, data_sent_bytes, recipients_messaged, "
+        "invitations_sent",
+        "",
+    )
+    _option(
+        parser,
+        "--keepalive",
+        "SECONDS",
+        "after which silence the server is asked whether it is there; 0 for never",
+        "60",
+    )
     _option(
         parser, "--drain", "SECONDS", "time to finish deliveries when asked to stop", "20", _seconds
     )
@@ -232,6 +254,9 @@ def _run(options: argparse.Namespace) -> int:
         app_id=settings.app_id(os.environ, config.application),
         inbound_services=list(config.inbound_services),
         state=settings.state(options.state, os.environ, domain),
+        durable=options.durable,
+        quotas=backend.quotas(options.quotas),
+        keepalive=backend.keepalive(options.keepalive),
     )
     run.announce(config)
     return run.serve(run.Runner(config, _run_options(options, drain=options.drain), chat))

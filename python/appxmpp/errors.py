@@ -2,8 +2,9 @@
 
 App Engine's own exceptions carry the module name applications know,
 ``google.appengine.api.xmpp``. The others say what a backend could not do;
-``except xmpp.Error`` catches them too, except `CallTooLargeError`, which
-applications see as App Engine's ``apiproxy_errors.RequestTooLargeError``.
+``except xmpp.Error`` catches them too, except `CallTooLargeError` and
+`OverQuotaError`, which applications see as App Engine's
+``apiproxy_errors.RequestTooLargeError`` and ``apiproxy_errors.OverQuotaError``.
 """
 
 _API = "google.appengine.api.xmpp"
@@ -116,3 +117,7 @@ class InternalError(Error):
 
 class CallTooLargeError(Exception):
     """One call is larger than 1 MiB, recipients and body together."""
+
+
+class OverQuotaError(Exception):
+    """A quota of today is used up; the text says which."""

@@ -1,5 +1,6 @@
 //! One app on one connection.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use appxmpp::net::{
     self, AppConfig, AppStats, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime,
 };
-use appxmpp::service::{self, InboundServices, MessageCall, PresenceCall, ServiceConfig, Status};
+use appxmpp::service::{
+    self, InboundServices, MessageCall, PresenceCall, Quotas, ServiceConfig, Status,
+};
 use appxmpp::{Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -20,11 +23,15 @@ use crate::wait::{detached, seconds, wait};
 /// How long a call waits for room in the outgoing queue before it gives up a message.
 const SEND_WAIT: Duration = Duration::from_secs(30);
 
+/// What is wrong with a durable app that keeps nothing.
+const NO_STATE: &str = "durable is set and there is no state file, so nothing could be kept; name one (state=, --state or APPXMPP_STATE), or leave durable out";
+
 /// What is needed to open the connection.
 struct Settings {
     connection: ConnectionConfig,
     service: ServiceConfig,
     state: Option<String>,
+    durable: bool,
 }
 
 impl Settings {
@@ -34,6 +41,7 @@ impl Settings {
         if let Some(path) = &self.state {
             config.store = appxmpp::store::open(path)?;
         }
+        config.durable = self.durable;
         net::App::open(config)
     }
 }
@@ -94,8 +102,10 @@ impl App {
 impl App {
     #[new]
     #[pyo3(signature = (
-        backend, *, secret=None, app_id=None, inbound_services=None, state=None, bodiless_messages=false
+        backend, *, secret=None, app_id=None, inbound_services=None, state=None,
+        bodiless_messages=false, durable=false, quotas=None, keepalive=None
     ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn new(
         backend: &str,
         secret: Option<String>,
@@ -103,8 +113,12 @@ impl App {
         inbound_services: Option<Vec<PyBackedStr>>,
         state: Option<String>,
         bodiless_messages: bool,
+        durable: bool,
+        quotas: Option<HashMap<String, u64>>,
+        keepalive: Option<f64>,
     ) -> PyResult<Self> {
         guarded(|| {
+            let keepalive = keepalive.map(seconds).transpose()?;
             let settings = || {
                 let backend = Backend::parse(backend)?;
                 let inbound = match &inbound_services {
@@ -112,11 +126,18 @@ impl App {
                     Some(names) => InboundServices::from_names(names.iter().map(|name| &**name))?,
                 };
                 let secret = secret.map(Secret::new);
-                let connection = ConnectionConfig::for_backend(&backend, secret)?;
+                let mut connection = ConnectionConfig::for_backend(&backend, secret)?;
+                if let Some(idle) = keepalive {
+                    connection.set_keepalive(Some(idle).filter(|idle| !idle.is_zero()));
+                }
                 let mut service = ServiceConfig::at(connection.addresses(app_id)?);
                 service.inbound = inbound;
                 service.bodiless_messages = bodiless_messages;
-                Ok(Settings { connection, service, state })
+                service.quotas = Quotas::from_names(quotas.unwrap_or_default())?;
+                if durable && state.is_none() {
+                    return Err(Error::new(ErrorKind::Config, NO_STATE));
+                }
+                Ok(Settings { connection, service, state, durable })
             };
             let settings = settings().map_err(|error| raised(&error))?;
             let generation = runtime::generation();
@@ -180,17 +201,18 @@ impl App {
             let app = self.live(py)?;
             let call = PresenceCall { jid, type_: presence_type, show, status, from: from_jid };
             // What is not sent now is told when a stream is up, so its status is of no interest.
-            py.detach(|| app.send_presence(&call)).map(|_| ()).map_err(|error| raised(&error))
+            let sent = wait(py, app.send_presence(&call), SEND_WAIT)?;
+            sent.map_or(Ok(()), |sent| sent.map(|_| ()).map_err(|error| raised(&error)))
         })
     }
 
     fn send_invite(&self, py: Python<'_>, jid: &str, from_jid: Option<&str>) -> PyResult<()> {
         guarded(|| {
             let app = self.live(py)?;
-            match py.detach(|| app.send_invite(jid, from_jid)) {
-                Ok(Status::NoError) => Ok(()),
-                Ok(_) => Err(unavailable("no stream is up, so nobody was asked; ask again later")),
-                Err(error) => Err(raised(&error)),
+            match wait(py, app.send_invite(jid, from_jid), SEND_WAIT)? {
+                Some(Ok(Status::NoError)) => Ok(()),
+                Some(Err(error)) => Err(raised(&error)),
+                _ => Err(unavailable("the invitation could not be sent; ask again later")),
             }
         })
     }
@@ -245,7 +267,9 @@ impl App {
             let stats = self.live(py)?.stats().map_err(|error| raised(&error))?;
             let dict = PyDict::new(py);
             for (name, number) in AppStats::NAMES.into_iter().zip(stats.numbers()) {
-                dict.set_item(name, number)?;
+                if number != AppStats::NO_NUMBER {
+                    dict.set_item(name, number)?;
+                }
             }
             Ok(dict)
         })

@@ -14,12 +14,13 @@ mod exceptions {
     pyo3::import_exception!(appxmpp.errors, DeadlineError);
     pyo3::import_exception!(appxmpp.errors, InternalError);
     pyo3::import_exception!(appxmpp.errors, NotAuthorizedError);
+    pyo3::import_exception!(appxmpp.errors, OverQuotaError);
     pyo3::import_exception!(appxmpp.errors, ServiceError);
     pyo3::import_exception!(appxmpp.errors, UnavailableError);
 }
 use exceptions::{
-    CallTooLargeError, ConfigError, DeadlineError, InternalError, NotAuthorizedError, ServiceError,
-    UnavailableError,
+    CallTooLargeError, ConfigError, DeadlineError, InternalError, NotAuthorizedError,
+    OverQuotaError, ServiceError, UnavailableError,
 };
 
 /// The exception for a failure of the core.
@@ -34,6 +35,7 @@ pub(crate) fn raised(error: &Error) -> PyErr {
         ErrorKind::NotAuthorized => NotAuthorizedError::new_err(text),
         ErrorKind::Store | ErrorKind::Internal => InternalError::new_err(text),
         ErrorKind::RequestTooLarge => CallTooLargeError::new_err(text),
+        ErrorKind::OverQuota => OverQuotaError::new_err(text),
         kind => ServiceError::new_err((service::ServiceError::from(kind) as i32, text)),
     }
 }

@@ -233,6 +233,14 @@ static void options(void)
     OK(appxmpp_options_set_state_file(options, "/nowhere/state", APPXMPP_NUL, &error));
     OK(appxmpp_options_set_bodiless_messages(options, true, &error));
     OK(appxmpp_options_set_send_timeout(options, 5, &error));
+    OK(appxmpp_options_set_durable(options, true, &error));
+    OK(appxmpp_options_set_quota(options, "invitations_sent", APPXMPP_NUL, 10, &error));
+    OK(appxmpp_options_set_keepalive(options, 0, &error));
+    FAILS(APPXMPP_CONFIG, "stanzas", appxmpp_options_set_quota(options, "stanzas", 7, 1, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "name", appxmpp_options_set_quota(options, NULL, 0, 1, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "options", appxmpp_options_set_quota(NULL, "api_calls", 9, 1, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "options", appxmpp_options_set_durable(NULL, true, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "options", appxmpp_options_set_keepalive(NULL, 1, &error));
     OK(appxmpp_options_set_inbound_services(options, names, lens, 2, &error));
     OK(appxmpp_options_set_inbound_services(options, names, NULL, 2, &error));
     OK(appxmpp_options_set_inbound_services(options, NULL, NULL, 0, &error));
@@ -254,6 +262,13 @@ static void options(void)
 
     appxmpp_connection *refused = UNTOUCHED;
     FAILS(APPXMPP_STORE, "/nowhere/state",
+          appxmpp_connection_open("component://bot.localhost@127.0.0.1", APPXMPP_NUL, options, &refused, &error));
+    CHECK(refused == UNTOUCHED);
+    appxmpp_options_free(options);
+    OK(appxmpp_options_new(&options, &error));
+    OK(appxmpp_options_set_durable(options, true, &error));
+    OK(appxmpp_options_set_secret(options, "s3cret", 6, &error));
+    FAILS(APPXMPP_CONFIG, "appxmpp_options_set_state_file",
           appxmpp_connection_open("component://bot.localhost@127.0.0.1", APPXMPP_NUL, options, &refused, &error));
     CHECK(refused == UNTOUCHED);
     appxmpp_options_free(options);

@@ -15,6 +15,7 @@ from appxmpp.errors import (
     DeadlineError,
     InternalError,
     NotAuthorizedError,
+    OverQuotaError,
     ServiceError,
     UnavailableError,
 )
@@ -177,6 +178,13 @@ class TestFailures:
         calls.error = CallTooLargeError("too large")
         with pytest.raises(apiproxy_errors.RequestTooLargeError, match="too large") as caught:
             xmpp.send_message("a@b", "hi")
+        assert not isinstance(caught.value, xmpp.Error)
+
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    def test_a_quota_that_is_used_up_is_a_transport_error(self, calls, function):
+        calls.error = OverQuotaError("the quota api_calls is used up")
+        with pytest.raises(apiproxy_errors.OverQuotaError, match="api_calls") as caught:
+            FUNCTIONS[function]()
         assert not isinstance(caught.value, xmpp.Error)
 
     @pytest.mark.parametrize("registered", [True, False], ids=["stub map", "default stub"])

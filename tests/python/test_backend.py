@@ -22,8 +22,9 @@ class FakeApp:
 
     opened = []
 
-    def __init__(self, address, *, secret, app_id, inbound_services, state):
+    def __init__(self, address, *, secret, app_id, inbound_services, state, **settings):
         self.arguments = (address, secret, app_id, inbound_services, state)
+        self.settings = settings
         self.calls = []
         self.ready = True
         self.error = None
@@ -154,7 +155,9 @@ class TestChoice:
 class TestEmbedded:
     def test_how_it_is_opened(self, native, monkeypatch):
         monkeypatch.setenv("APPXMPP_STATE", "/var/lib/bot.sqlite")
+        monkeypatch.setenv("APPXMPP_DURABLE", "1")
         assert xmpp.send_message("a@b", "x") == 0
+        assert [app.settings for app in native] == [{"durable": True, "quotas": None, "keepalive": None}]
         assert [app.arguments for app in native] == [(ADDRESS, "s3cret", "myapp", [], "/var/lib/bot.sqlite")]
 
     def test_the_app_id_is_left_to_the_domain_where_nothing_names_it(self, native, monkeypatch):
@@ -281,3 +284,32 @@ def test_the_stub_can_print_what_the_terminal_cannot_show():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "APPXMPP_BACKEND": "stub:"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "\\u263a" in done.stderr) == (0, True), done.stderr
+
+
+class TestSettings:
+    def test_there_are_none_by_default(self):
+        assert backend.settings({}) == {"durable": False, "quotas": None, "keepalive": None}
+
+    def test_the_environment_makes_them(self):
+        environ = {
+            "APPXMPP_DURABLE": "1",
+            "APPXMPP_QUOTAS": "api_calls=10, invitations_sent=0",
+            "APPXMPP_KEEPALIVE": "2.5",
+        }
+        quotas = {"api_calls": 10, "invitations_sent": 0}
+        expected = {"durable": True, "quotas": quotas, "keepalive": 2.5}
+        assert backend.settings(environ) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("APPXMPP_DURABLE", "perhaps"),
+            ("APPXMPP_QUOTAS", "api_calls"),
+            ("APPXMPP_QUOTAS", "api_calls=-1"),
+            ("APPXMPP_KEEPALIVE", "often"),
+            ("APPXMPP_KEEPALIVE", "-1"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, name, value):
+        with pytest.raises(ConfigError, match=value):
+            backend.settings({name: value})

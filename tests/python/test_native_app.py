@@ -52,6 +52,8 @@ def test_the_secret_may_come_separately(server):
         ({"backend": "stub:"}, "no server"),
         ({"backend": "ftp://x"}, "ftp"),
         ({"backend": "component://b:s@h", "inbound_services": ["xmpp_mesage"]}, "xmpp_mesage"),
+        ({"backend": "component://b:s@h", "durable": True}, "no state file"),
+        ({"backend": "component://b:s@h", "quotas": {"stanzas": 1}}, "'?\"?stanzas.*api_calls"),
     ],
 )
 def test_wrong_settings_are_explained(arguments, says):
@@ -263,3 +265,47 @@ def test_a_panic_is_an_ordinary_exception(capfd):
 def test_surrogates_cannot_be_sent(app):
     with pytest.raises(UnicodeEncodeError):
         send(app, "a@x.example", body="\ud800")
+
+
+def test_a_durable_message_is_safe_before_there_is_a_server(server, tmp_path):
+    state = str(tmp_path / "state")
+    app = _native.App("component://bot.localhost:s@127.0.0.1:1", state=state, durable=True)
+    assert send(app, "a@x.example", body="kept") == [0]
+    app.send_invite("b@x.example", None)
+    stats = app.stats()
+    assert (stats["outbox_waiting"], stats["ready"]) == (2, 0)
+    app.close(5)
+
+    app = _native.App(server.backend(), state=state, durable=True)
+    assert app.wait_ready(20)
+    seen = {}
+    while len(seen) < 2:
+        stanza = server.next()
+        if stanza.get("to") in ("a@x.example", "b@x.example"):
+            seen[stanza.get("to")] = stanza
+    assert seen["a@x.example"].findtext(ACCEPT + "body") == "kept"
+    assert seen["b@x.example"].get("type") == "subscribe"
+    app.close(5)
+
+
+def test_a_quota_that_is_used_up_refuses_and_is_counted(server):
+    app = _native.App(server.backend(), quotas={"recipients_messaged": 2})
+    assert app.wait_ready(20)
+    assert send(app, "a@x.example") == [0]
+    with pytest.raises(errors.OverQuotaError, match="recipients_messaged"):
+        send(app, "a@x.example", "b@x.example")
+    stats = app.stats()
+    assert (stats["today_recipients_messaged"], stats["quota_recipients_messaged"]) == (1, 2)
+    assert stats["today_api_calls"] == 1
+    assert "quota_api_calls" not in stats
+    assert "outbox_waiting" not in stats
+    app.close(5)
+
+
+def test_a_silent_server_is_asked_as_soon_as_it_is_set(server):
+    app = _native.App(server.backend(), keepalive=0.1)
+    assert app.wait_ready(20)
+    asked = server.next()
+    assert asked.tag == ACCEPT + "iq"
+    assert asked.find("{urn:xmpp:ping}ping") is not None
+    app.close(5)

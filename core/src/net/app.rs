@@ -4,6 +4,7 @@
 mod config;
 mod delivery;
 mod several;
+mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -22,20 +23,19 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::inbound::register;
-use super::outbox::{BATCH_BYTES, Kept, LiveOutbox, utc};
+use super::outbox::{Kept, LiveOutbox, utc};
 use super::runtime::{self, Owned};
-use super::sending::Sent;
-use super::stats::Stats as ConnectionStats;
+use super::sending::{Sent, message_batch};
 use super::wait::{Waited, block_on, block_on_checked, bounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::{
-    Delivery, Lanes, MessageCall, OutboxStats, Outgoing, PresenceAnswer, PresenceCall, Sending,
-    Service, Stats as ServiceStats, Status,
+    Delivery, Lanes, MessageCall, Outgoing, PresenceAnswer, PresenceCall, Sending, Service, Status,
 };
 use crate::stream::Batch;
 
 pub use config::AppConfig;
 pub use delivery::{Claimed, Outcome};
+pub use stats::AppStats;
 
 struct Queue {
     lanes: Lanes,
@@ -76,71 +76,6 @@ struct Counters {
     failed: AtomicU64,
     refused: AtomicU64,
     unanswered: AtomicU64,
-}
-
-/// Numbers about an app since it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AppStats {
-    /// Of the connection.
-    pub connection: ConnectionStats,
-    /// Of the service.
-    pub service: ServiceStats,
-    /// Contacts known.
-    pub contacts: usize,
-    /// Deliveries that wait or are being handled.
-    pub deliveries: usize,
-    /// Deliveries the app handled.
-    pub handled: u64,
-    /// Deliveries the app failed to handle.
-    pub failed: u64,
-    /// Deliveries for which there was no room; their senders were told, where one tells senders.
-    pub refused: u64,
-    /// Answers (to pings, subscriptions and the like) that could not be written.
-    pub unanswered: u64,
-    /// Of the outbox, if the app is durable.
-    pub outbox: Option<OutboxStats>,
-}
-
-impl AppStats {
-    /// How faces name the [numbers](Self::numbers).
-    pub const NAMES: [&str; 14] = [
-        "ready",
-        "connects",
-        "disconnects",
-        "stanzas_in",
-        "stanzas_out",
-        "bytes_in",
-        "bytes_out",
-        "stanzas_skipped",
-        "outbound_queue",
-        "contacts",
-        "deliveries",
-        "deliveries_handled",
-        "deliveries_failed",
-        "deliveries_refused",
-    ];
-
-    /// The numbers that faces show, in the order of their [names](Self::NAMES).
-    pub fn numbers(&self) -> [u64; 14] {
-        let link = self.connection;
-        [
-            u64::from(link.ready),
-            link.connects,
-            link.disconnects,
-            link.stanzas_in,
-            link.stanzas_out,
-            link.bytes_in,
-            link.bytes_out,
-            link.skipped,
-            link.outbound_queue as u64,
-            self.contacts as u64,
-            self.deliveries as u64,
-            self.handled,
-            self.failed,
-            self.refused,
-        ]
-    }
 }
 
 /// One app, connected: what a face translates to and from.
@@ -266,7 +201,7 @@ impl App {
             return Ok(sending.statuses);
         }
         let mut next = 0;
-        while let Some((batch, range)) = batch_from(&sending, next) {
+        while let Some((batch, range)) = message_batch(&sending, next) {
             next = range.end;
             let sent = inner.connection.send_many(batch).await;
             if settle(&mut sending, range, &sent) {
@@ -315,7 +250,7 @@ impl App {
         }
         let mut next = 0;
         let mut until = None;
-        while let Some((batch, range)) = batch_from(&sending, next) {
+        while let Some((batch, range)) = message_batch(&sending, next) {
             next = range.end;
             let left = match until {
                 // The usual call is over before a clock would have been read.
@@ -452,26 +387,6 @@ impl App {
         let _ = block_on(HasEnded { inner }, Some(left()));
         inner.connection.close_blocking(left());
     }
-
-    /// Numbers about this app.
-    ///
-    /// # Errors
-    /// As [`App::connection`].
-    pub fn stats(&self) -> Result<AppStats> {
-        let inner = self.inner()?;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Ok(AppStats {
-            connection: inner.connection.stats()?,
-            service: inner.service.stats(),
-            contacts: inner.service.contacts(),
-            deliveries: inner.queue().lanes.len(),
-            handled: get(&inner.counters.handled),
-            failed: get(&inner.counters.failed),
-            refused: get(&inner.counters.refused),
-            unanswered: get(&inner.counters.unanswered),
-            outbox: inner.outbox.as_ref().map(|outbox| outbox.stats()),
-        })
-    }
 }
 
 impl Inner {
@@ -565,20 +480,6 @@ impl Queue {
 /// What is kept of the time for closing to say goodbye.
 fn farewell(deadline: Duration) -> Duration {
     (deadline / 4).min(Duration::from_secs(2))
-}
-
-/// The next stanzas of a call from `start` on, as one batch, and which they are.
-fn batch_from(sending: &Sending, start: usize) -> Option<(Batch, std::ops::Range<usize>)> {
-    let mut batch = Batch::new();
-    let mut end = start;
-    for stanza in sending.stanzas.get(start..)? {
-        batch.push_pieces(&stanza.head, &stanza.tail);
-        end += 1;
-        if batch.byte_len() >= BATCH_BYTES {
-            break;
-        }
-    }
-    (!batch.is_empty()).then_some((batch, start..end))
 }
 
 /// Notes what became of the stanzas in `range`; `true` if the rest of the call has failed with them.

@@ -86,6 +86,16 @@ pub struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
+    /// Sets after how long a silence the server is asked whether it is still there; `None` for never.
+    /// How long it may then take to answer stays as it is.
+    pub fn set_keepalive(&mut self, idle: Option<Duration>) {
+        match (idle, &mut self.keepalive) {
+            (Some(idle), Some(keepalive)) => keepalive.idle = idle,
+            (Some(_), None) => {}
+            (None, keepalive) => *keepalive = None,
+        }
+    }
+
     /// The usual settings.
     ///
     /// # Errors

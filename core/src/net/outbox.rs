@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::connection::{Connection, Event};
@@ -221,6 +222,18 @@ impl LiveOutbox {
         let group = Arc::clone(&alone.group);
         self.store(alone, changes, false);
         Keeping { group: Some(group), count, error: None }
+    }
+
+    /// [`LiveOutbox::keep`] for the service's own stanzas that [must not get
+    /// lost](crate::service::Inbound::lasting). Gives back what could not be stored: that is to be sent
+    /// as everything else is.
+    pub async fn keep_lasting(self: &Arc<Self>, mut stanzas: Vec<Bytes>) -> Vec<Bytes> {
+        if !stanzas.is_empty() {
+            let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
+            let kept = self.keep(&outgoing, Vec::new()).await;
+            stanzas.drain(..kept.stored);
+        }
+        stanzas
     }
 
     fn gather(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {

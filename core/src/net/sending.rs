@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::outbox::BATCH_BYTES;
 use super::shared::{Phase, Shared, State, Submitted};
 use crate::error::{Error, Result};
+use crate::service;
 use crate::stream::Batch;
 
 /// What became of a batch.
@@ -103,4 +105,22 @@ impl Sending<'_> {
 
 fn failed(written: usize, error: Error) -> Poll<Sent> {
     Poll::Ready(Sent { written, error: Some(error) })
+}
+
+/// The next stanzas of a call from `start` on, as one batch, and which they are: what a call sends can
+/// be a thousand times what it was given, so it is not written at once.
+pub fn message_batch(
+    sending: &service::Sending,
+    start: usize,
+) -> Option<(Batch, std::ops::Range<usize>)> {
+    let mut batch = Batch::new();
+    let mut end = start;
+    for stanza in sending.stanzas.get(start..)? {
+        batch.push_pieces(&stanza.head, &stanza.tail);
+        end += 1;
+        if batch.byte_len() >= BATCH_BYTES {
+            break;
+        }
+    }
+    (!batch.is_empty()).then_some((batch, start..end))
 }

@@ -70,6 +70,24 @@ pub struct OutboxStats {
     pub poisonous: u64,
 }
 
+impl OutboxStats {
+    /// Every number with its name, for metrics.
+    pub fn each(&self) -> [(&'static str, u64); 10] {
+        [
+            ("outbox_waiting", self.waiting as u64),
+            ("outbox_in_flight", self.in_flight as u64),
+            ("outbox_bytes", self.bytes as u64),
+            ("outbox_accepted", self.accepted),
+            ("outbox_done", self.done),
+            ("outbox_repeated", self.repeated),
+            ("outbox_expired", self.expired),
+            ("outbox_refused", self.refused),
+            ("outbox_not_stored", self.not_stored),
+            ("outbox_poisonous", self.poisonous),
+        ]
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Accepted,

@@ -20,7 +20,7 @@ use crate::xml::{Limits, fragment};
 /// The message types of App Engine's API: RFC 6121's five, and none.
 const MESSAGE_TYPES: [&str; 6] = ["", "chat", "error", "groupchat", "headline", "normal"];
 /// Below this size a body is copied behind each head, above it is shared: a stanza in one piece is
-/// cheaper to write, but a thousand copies of a large body are not.
+/// cheaper to write, but a thousand copies of a large body are not, nor are a hundred thousand of a small one.
 const SHARED_BODY_BYTES: usize = 1024;
 
 /// A call of `send_message`.
@@ -226,7 +226,9 @@ impl Service {
         }
         fixed.push_str(" to=\"");
 
-        let shared = call.jids.len() > 1 && tail.len() > SHARED_BODY_BYTES;
+        let copies = tail.len().saturating_mul(call.jids.len());
+        let shared = call.jids.len() > 1
+            && (tail.len() > SHARED_BODY_BYTES || copies > self.limits.call_bytes);
         let per_stanza = fixed.len() + 96 + if shared { 0 } else { tail.len() };
         let mut out = String::with_capacity(per_stanza * call.jids.len());
         let mut ends = Vec::with_capacity(call.jids.len());

@@ -17,6 +17,7 @@ from appxmpp.errors import (
     InvalidXmlError,
     NoBodyError,
     NondefaultModuleError,
+    OverQuotaError,
     ServiceError,
     UnavailableError,
 )
@@ -153,6 +154,8 @@ def _ask_presence(jids, from_jid):
         return _backend().get_presence(jids, from_jid)
     except ServiceError as error:
         failure = _refused(error, _PRESENCE_ERRORS)
+    except OverQuotaError as error:
+        failure = apiproxy_errors.OverQuotaError(str(error))
     except UnavailableError as error:
         _log.warning("get_presence: every contact counts as unavailable: %s", error)
         return [(False, None, True) for _jid in jids]
@@ -178,6 +181,8 @@ def send_invite(jid, from_jid=None):
         return _backend().send_invite(to_str(jid), to_str(from_jid) if from_jid else None)
     except ServiceError as error:
         failure = _refused(error, _INVITE_ERRORS)
+    except OverQuotaError as error:
+        failure = apiproxy_errors.OverQuotaError(str(error))
     raise failure
 
 
@@ -207,6 +212,7 @@ def send_message(jids, body, from_jid=None, message_type=MESSAGE_TYPE_CHAT, raw_
         Error: The service failed in another way, for example because the body is
             larger than 100 KB.
         apiproxy_errors.RequestTooLargeError: The call is larger than 1 MiB.
+        apiproxy_errors.OverQuotaError: A quota of today is used up; so in all functions.
     """
     if not body:
         raise NoBodyError()
@@ -231,6 +237,8 @@ def _send(recipients, body, from_jid, message_type, raw_xml):
         return list(_backend().send_message(recipients, body, from_jid, message_type, raw_xml))
     except ServiceError as error:
         failure = _refused(error, _SEND_MESSAGE_ERRORS)
+    except OverQuotaError as error:
+        failure = apiproxy_errors.OverQuotaError(str(error))
     except (UnavailableError, DeadlineError) as error:
         # Applications retry for ever when this raises, so it is a status.
         _log.warning("send_message to %d recipients: %s", len(recipients), error)
@@ -285,6 +293,8 @@ def send_presence(
         )
     except ServiceError as error:
         failure = _refused(error, _SEND_PRESENCE_ERRORS)
+    except OverQuotaError as error:
+        failure = apiproxy_errors.OverQuotaError(str(error))
     except UnavailableError as error:
         _log.warning("send_presence: not sent: %s", error)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from . import components, contacts, gateway, size
+from . import components, contacts, gateway, outbox, size
 from .build import Programs
 from .options import Options, UsageError, parse, usage
 from .proc import BenchError
@@ -16,6 +16,7 @@ SECTIONS = {
     "echo": components.echo,
     "libraries": components.libraries,
     "contacts": contacts.run,
+    "outbox": outbox.run,
     "gateway": gateway.run,
     "size": size.run,
 }

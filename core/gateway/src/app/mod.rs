@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::dev::{DevConfig, DevServer};
-use appxmpp::net::{Backend, Connection, ConnectionConfig, Event, LiveOutbox, take_over};
+use appxmpp::net::{
+    Backend, Connection, ConnectionConfig, Event, LiveOutbox, message_batch, take_over,
+};
 use appxmpp::service::{
     Delivery, DropReason, InboundServices, MessageCall, OutboxLimits, Outgoing, Sending, Service,
     ServiceConfig, Status,
 };
 use appxmpp::stanza::{Stanza, StanzaKind};
 use appxmpp::store::{Change, DeadLetter, Store};
-use appxmpp::stream::Batch;
 use appxmpp::{ErrorKind, Jid, Result};
 use bytes::Bytes;
 use http::HeaderValue;
@@ -349,7 +350,7 @@ impl App {
                 let keep = outbox.keep(&sending.stanzas, Vec::new());
                 tokio::time::timeout(WRITE_TIMEOUT, keep).await.map_or(0, |kept| kept.stored)
             }
-            None => self.write(&mut sending).await,
+            None => self.write(&sending).await,
         };
         for index in sent..sending.stanzas.len() {
             sending.fail(index);
@@ -361,17 +362,17 @@ impl App {
     }
 
     /// Writes to the live stream; how many from the first on were written.
-    async fn write(&self, sending: &mut Sending) -> usize {
-        let mut batch = Batch::new();
-        let limits = appxmpp::xml::Limits::default();
-        let namespace = self.service.addresses().namespace();
-        for stanza in &sending.stanzas {
-            if batch.push(&stanza.to_bytes(), namespace, &limits).is_err() {
+    async fn write(&self, sending: &Sending) -> usize {
+        let until = Instant::now() + WRITE_TIMEOUT;
+        let mut written = 0;
+        while let Some((batch, range)) = message_batch(sending, written) {
+            let sent = tokio::time::timeout_at(until, self.connection.send_many(batch)).await;
+            written += sent.map_or(0, |sent| sent.written);
+            if written < range.end {
                 break;
             }
         }
-        let sent = tokio::time::timeout(WRITE_TIMEOUT, self.connection.send_many(batch)).await;
-        sent.map_or(0, |sent| sent.written)
+        written
     }
 
     /// App Engine's service, for presence and invitations.

@@ -16,7 +16,7 @@ use crate::net::inbound::register;
 use crate::net::outbox::{keep_deliveries, utc};
 use crate::net::sharing::take_over;
 use crate::net::stats::add;
-use crate::service::{Delivery, Outgoing};
+use crate::service::Delivery;
 use crate::stanza::Condition;
 use crate::stream::Batch;
 
@@ -164,7 +164,10 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
             Event::Acked(_) | Event::Cut { .. } | Event::Skipped(_) => {}
         }
     }
-    sends.extend(keep_lasting(inner, lasting).await);
+    sends.extend(match &inner.outbox {
+        Some(outbox) => outbox.keep_lasting(lasting).await,
+        None => lasting,
+    });
     if !arrived.is_empty()
         && let Err(error) = keep_deliveries(&inner.service, &arrived).await
     {
@@ -177,17 +180,6 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     }
     inner.queue().wake_for_ready();
     write(inner, sends).await;
-}
-
-/// Has the outbox send what must not get lost. Gives back what it did not take: that is sent as
-/// everything else is.
-async fn keep_lasting(inner: &Inner, mut stanzas: Vec<Bytes>) -> Vec<Bytes> {
-    if let (Some(outbox), false) = (&inner.outbox, stanzas.is_empty()) {
-        let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
-        let kept = outbox.keep(&outgoing, Vec::new()).await;
-        stanzas.drain(..kept.stored);
-    }
-    stanzas
 }
 
 /// What a crash would lose is not taken: its sender is told, where one tells senders.

@@ -3,6 +3,7 @@
 mod app;
 mod connection;
 mod contacts;
+mod outbox;
 mod settings;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         "send-app" => app::send(),
         "come-online" => app::come_online(),
         "contacts" => contacts::run(),
+        "send-many" => outbox::send(),
         _ => Err("usage: appxmpp-bench WHAT; what there is stands in main.rs".into()),
     };
     if let Err(error) = done {
