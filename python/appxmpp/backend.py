@@ -96,7 +96,7 @@ class Embedded(Backend):
             # Nobody takes deliveries here: presence is kept, messages are dropped.
             inbound_services=[],
             state=environ.get("APPXMPP_STATE") or None,
-            **settings(environ)
+            **settings(environ),
         )
         return cls(app)
 

@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 FIRST_CALL_WAIT: float
 

@@ -38,7 +38,9 @@ def run(options: Options, programs: Programs, report: Report) -> None:
                 for durable in (False, True)
             ]
             return [
-                Subject(name(load, durable), program, LOADS[load], {**set_, **({"BENCH_STATES": folder} if durable else {})})
+                Subject(
+                    name(load, durable), program, LOADS[load], {**set_, **({"BENCH_STATES": folder} if durable else {})}
+                )
                 for load, set_, durable in settings
             ]
 
