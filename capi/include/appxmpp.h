@@ -53,10 +53,6 @@
 // The time that never passes.
 #define APPXMPP_FOREVER UINT64_MAX
 
-// What `appxmpp_connection_stat` gives where there is no number: a quota that has no limit, the outbox
-// of an app that is not durable.
-#define APPXMPP_NO_NUMBER UINT64_MAX
-
 
 
 // Nothing is logged.
@@ -136,6 +132,9 @@
 
 // An iq (RFC 6120 §8.2.3).
 #define APPXMPP_IQ 3
+
+// What `appxmpp_connection_stat` gives where there is no number.
+#define APPXMPP_NO_NUMBER UINT64_MAX
 
 // The server accepted the handshake: stanzas may be sent.
 #define APPXMPP_STREAM_READY 1
@@ -366,18 +365,6 @@ bool appxmpp_connection_is_ready(const appxmpp_connection *connection);
 // The address that the app sends from unless it says otherwise, `APP_ID@DOMAIN/bot`; empty if
 // `connection` is NULL. Lives as long as `connection`.
 appxmpp_str appxmpp_connection_address(const appxmpp_connection *connection);
-
-// One of the numbers about the app: how many stanzas, contacts and deliveries there are and were, what
-// was used today of what has a quota (`today_...` of `quota_...`), what waits to be sent and what became
-// of it (`outbox_...`). `name` receives the static name of the number at `index`, NULL after the last
-// one, so that one can go through them all; `value` receives the number, or `APPXMPP_NO_NUMBER`.
-//
-// Fails with `APPXMPP_CLOSED` only after a fork.
-appxmpp_result appxmpp_connection_stat(const appxmpp_connection *connection,
-                                       size_t index,
-                                       const char **name,
-                                       uint64_t *value,
-                                       appxmpp_error **error);
 
 // Sends one stanza; returns when it is written to a live stream. Without a `from`, the app's own
 // address is set.
@@ -843,10 +830,12 @@ void appxmpp_stanza_free(appxmpp_stanza *stanza);
 // `ready` (1 if a stream is up), `connects`, `disconnects`, `stanzas_in`, `stanzas_out`, `bytes_in`,
 // `bytes_out`, `stanzas_skipped`, `outbound_queue` (stanzas that wait to be written), `contacts`,
 // `deliveries` (events that wait or are being handled), `deliveries_handled`, `deliveries_failed`,
-// `deliveries_refused` (for which there was no room); others may be added.
+// `deliveries_refused` (for which there was no room), and more: what was used today of what has a quota
+// (`today_...` and `quota_...`), what waits to be sent and what became of it (`outbox_...`).
 appxmpp_str appxmpp_stat_name(size_t index);
 
-// The number called `name`, one of `appxmpp_stat_name`.
+// The number called `name`, one of `appxmpp_stat_name`; `APPXMPP_NO_NUMBER` for a quota that has no
+// limit, and for the outbox of an app that is not durable.
 //
 // Fails with `APPXMPP_INVALID_ARGUMENT` for another name.
 appxmpp_result appxmpp_connection_stat(const appxmpp_connection *connection,
