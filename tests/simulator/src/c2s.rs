@@ -28,6 +28,8 @@ struct Session {
 struct Stream {
     conn: u32,
     framer: Framer,
+    /// Its header was read, the one after the log-in too.
+    open: bool,
     scope: Scope,
     authenticated: bool,
     bound: bool,
@@ -72,6 +74,7 @@ impl Host {
         self.streams.push(Stream {
             conn,
             framer: Framer::new(Limits::default()),
+            open: false,
             scope: Scope::empty(),
             authenticated: false,
             bound: false,
@@ -151,7 +154,7 @@ impl Host {
             match stream.framer.next() {
                 Ok(None) => return,
                 Ok(Some(Frame::Open(header))) => {
-                    stream.scope = header.scope.clone();
+                    (stream.open, stream.scope) = (true, header.scope.clone());
                     self.open(ctx, conn);
                 }
                 Ok(Some(Frame::Stanza(bytes))) => {
@@ -166,6 +169,8 @@ impl Host {
                     self.end_session();
                     return self.detach(ctx, conn);
                 }
+                // The account gave up before it knew that it was logged in.
+                Err(_) if !stream.open => return self.detach(ctx, conn),
                 Ok(Some(Frame::Skipped(error))) | Err(error) => {
                     return ctx.violated(|| format!("the account wrote {error}"));
                 }
@@ -207,6 +212,7 @@ impl Host {
                 if let Some(stream) = self.stream(conn) {
                     stream.authenticated = true;
                     stream.framer.reset();
+                    stream.open = false;
                 }
                 self.write(ctx, conn, format!("<success xmlns='{}'/>", ns::SASL));
             }
