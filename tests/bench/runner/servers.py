@@ -68,6 +68,10 @@ class Prosody(prosody.Prosody):
             config += f'\nComponent "{name}" "rest"\n\tcomponent_secret = "{SECRET}"\n\trest_callback_url = "{url}"\n'
         self._config = self._write("prosody.cfg.lua", config)
 
+    def _ready(self) -> list[str]:
+        ports = {"c2s": self.c2s_port, "component": self.component_port}
+        return [rf"Activated service '{service}' on .*:{port}" for service, port in ports.items()]
+
     def cpu(self) -> float:
         assert self._process
         return cpu_seconds(self._process.pid)
