@@ -92,7 +92,7 @@ test-faults: rust apt $(STAMPS)/venv ## 200 random faults under load, nothing ac
 wheel-py27: rust ## the wheel for Python 2.7, 3.6 to 3.9 and PyPy (ctypes and libappxmpp), in dist/
 	$(CARGO) build --release --quiet --package appxmpp-capi
 	@mkdir -p build/py27
-	strip --strip-unneeded -o build/py27/libappxmpp.so target/release/libappxmpp.so
+	strip --strip-unneeded -o build/py27/libappxmpp.so $(or $(CARGO_TARGET_DIR),target)/release/libappxmpp.so
 	$(PYTHON) python/build_ctypes_wheel.py build/py27/libappxmpp.so dist
 
 # The service is not enabled: it needs a configuration and a secret first.

@@ -72,6 +72,8 @@ def test_pkg_config(installed: Path, tmp_path: Path) -> None:
     assert f"libappxmpp.so.{ABI} => {installed}" in run("ldd", program, env=env).stdout
 
 
+# It is compiled once more, in a folder of its own: with other options, cargo would take turns.
+@pytest.mark.timeout(900)
 def test_the_static_library_and_what_it_needs(installed: Path, tmp_path: Path) -> None:
     words = flags(installed, "--static", "--libs")
     env = {**environment(""), "CARGO_TARGET_DIR": str(BUILD / "static")}
