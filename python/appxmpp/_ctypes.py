@@ -509,6 +509,7 @@ class _Log(object):
         self._callback = _LogCallback(self._said)
         self._level = _LOG_OFF
         self._end = threading.Event()
+        self._thread = None
 
     def _said(self, _userdata, level, source, text, length):
         self._kept.append((level, source, ctypes.string_at(text, length)))
@@ -522,9 +523,9 @@ class _Log(object):
         self._level = _LOG_OFF
         self._end = threading.Event()
         self._look()
-        thread = threading.Thread(target=self._work, args=(self._end,), name="appxmpp-log")
-        thread.daemon = True
-        thread.start()
+        self._thread = threading.Thread(target=self._work, args=(self._end,), name="appxmpp-log")
+        self._thread.daemon = True
+        self._thread.start()
 
     def _look(self):
         """Has the library say what the logger wants to hear."""
@@ -558,6 +559,8 @@ class _Log(object):
         if self._pid == os.getpid() and not self._end.is_set():
             self._end.set()
             self._set(_LOG_OFF)
+            # The interpreter does not wait for it, and would take what it works with from it.
+            self._thread.join(5)
             self._hand_on()
 
 
