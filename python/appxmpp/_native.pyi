@@ -263,7 +263,7 @@ class DevEvent:
         """The stanza itself."""
 
 def backend_domain(url: str) -> str | None:
-    """The component's domain or the account's address that a backend's URL names; None for ``stub:``.
+    """The component's domain or the account's address of a backend's URL; None for ``stub:``.
 
     Raises:
         ConfigError: `url` is no backend.

@@ -82,7 +82,7 @@ def _run_parser(commands: Any) -> None:
         parser,
         "--backend",
         "URL",
-        "where to connect: component://DOMAIN@HOST:PORT or client://NAME@DOMAIN, without the secret",
+        "where to connect, without the secret: component://DOMAIN@HOST:PORT or client://NAME@DOMAIN",
         "",
     )
     _http_options(parser)

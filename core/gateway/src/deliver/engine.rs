@@ -23,7 +23,7 @@ use crate::id;
 use crate::metrics::{DeliveryOutcome, Metrics, Route};
 use crate::rest::media::Media;
 use crate::rest::path::Kind;
-use crate::rest::{form, json, stanza};
+use crate::rest::stanza;
 
 const ACCEPTED: &str =
     "application/xmpp+xml, application/json, application/x-www-form-urlencoded, text/plain";
@@ -379,7 +379,7 @@ impl<O: Outbox> Engine<O> {
         if let Some(language) = language {
             headers.insert(CONTENT_LANGUAGE, language);
         }
-        let body = body(stanza, media, live.app.strict);
+        let body = stanza::to_media(stanza, media, live.app.strict);
         Tried::new(self.post(live, id, target, headers, body).await)
     }
 
@@ -579,22 +579,6 @@ fn expand(url: &str, inbound: &Inbound<'_>) -> String {
         from: inbound.from,
     };
     template::expand(url, &fields)
-}
-
-/// The body of a callback.
-fn body(stanza: &Stanza, media: Media, strict: bool) -> Bytes {
-    match media {
-        Media::Xml => stanza::to_xml(stanza),
-        Media::Text => stanza.body().unwrap_or_default().into_owned().into(),
-        Media::Json => {
-            let members = json::of_stanza(&stanza::to_client(stanza), json::Mode::json(strict));
-            serde_json::Value::from(members).to_string().into()
-        }
-        Media::Form => {
-            let members = json::of_stanza(&stanza::to_client(stanza), json::Mode::form(strict));
-            form::write(&members).into()
-        }
-    }
 }
 
 /// The path itself, and what apps copied from a faulty sample listen on.

@@ -20,7 +20,7 @@ use super::error::RestError;
 use super::media::{ErrorMedia, Media};
 use super::path::Kind;
 use super::request::{self, Route};
-use super::{form, json, stanza};
+use super::{json, stanza};
 use crate::app::App;
 use crate::app::archive::Query;
 use crate::app::waiters::Wait;
@@ -254,19 +254,8 @@ fn echo(
 
 /// A stanza as the answer's body.
 fn document(config: &config::App, answer: &Stanza, media: Media) -> Response<Body> {
-    let strict = config.strict;
-    let body = match media {
-        Media::Json => {
-            let members = json::of_stanza(&stanza::to_client(answer), json::Mode::json(strict));
-            serde_json::Value::from(members).to_string().into()
-        }
-        Media::Form => {
-            let members = json::of_stanza(&stanza::to_client(answer), json::Mode::form(strict));
-            form::write(&members).into()
-        }
-        Media::Xml | Media::Text => stanza::to_xml(answer),
-    };
-    response(media, body)
+    let written = if media == Media::Text { Media::Xml } else { media };
+    response(media, stanza::to_media(answer, written, config.strict))
 }
 
 /// Several stanzas as the answer's body, as mod_rest wraps them. A form cannot hold them.

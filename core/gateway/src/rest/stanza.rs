@@ -7,6 +7,8 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::draft::{Address, Draft};
+use super::media::Media;
+use super::{form, json};
 
 /// The stanza as XML without a namespace on its root: its bytes as they came, where they carry none
 /// and use no prefix of the stream's.
@@ -31,6 +33,21 @@ pub fn to_xml(stanza: &Stanza) -> Bytes {
         draft.write(&address)
     });
     written.map_or_else(|_| raw.clone(), Bytes::from)
+}
+
+/// The stanza as a document of this type; as text, its body alone.
+pub fn to_media(stanza: &Stanza, media: Media, strict: bool) -> Bytes {
+    match media {
+        Media::Xml => to_xml(stanza),
+        Media::Text => stanza.body().unwrap_or_default().into_owned().into(),
+        Media::Json => {
+            let members = json::of_stanza(&to_client(stanza), json::Mode::json(strict));
+            serde_json::Value::from(members).to_string().into()
+        }
+        Media::Form => {
+            form::write(&json::of_stanza(&to_client(stanza), json::Mode::form(strict))).into()
+        }
+    }
 }
 
 /// The stanza as a tree in the namespace `jabber:client`, whatever namespace its stream has.
