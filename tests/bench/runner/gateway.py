@@ -34,7 +34,8 @@ backend = "component://{domain}@{server}"
 secret_file = "{folder}/secret"
 {callback}
 [http]
-listen = "{listen}"
+listen = "127.0.0.1:{port}"
+metrics = "127.0.0.1:{metrics}"
 [store]
 url = "memory:"
 """
@@ -75,7 +76,7 @@ def raw(programs: Programs, prosody: Prosody, form: str, callback: str | None) -
 
 @contextmanager
 def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) -> Iterator[Running]:
-    (port,) = folders.free_ports(1)
+    port, metrics = folders.free_ports(2)
     with tempfile.TemporaryDirectory(prefix="appxmpp-bench-") as folder:
         where = ""
         if callback:
@@ -85,7 +86,7 @@ def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) 
         secret.write_text(SECRET + "\n")
         config.write_text(
             CONFIG.format(
-                domain=GATEWAY, server=prosody.address, folder=folder, listen=f"127.0.0.1:{port}", callback=where
+                domain=GATEWAY, server=prosody.address, folder=folder, port=port, metrics=metrics, callback=where
             )
         )
         with Process(OURS, [programs.gateway, "gateway", "--config", config]) as process:
