@@ -1,5 +1,7 @@
 //! The task that keeps one connection up.
 
+mod account;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,32 +11,24 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
-use super::backend::Endpoint;
-#[cfg(feature = "client")]
-use super::backend::not_encrypted;
 use super::backoff::Backoff;
-use super::config::ConnectionConfig;
 use super::connection::Event;
+use super::dial::{Ended, connect, never_up, role};
 use super::inbound::Weight;
 use super::outbound::Outbound;
-use super::refusal::{Refused, refused};
+use super::refusal::refused;
 use super::request::no_answer;
 use super::role::{Happened, Role};
 use super::shared::{Link, Phase, Shared, State};
 use super::socket::Socket;
 use super::stats::{add, random};
-use super::tls::{Session, TlsMode, Trust};
+use super::tls::Trust;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Stanza, StanzaKind};
-use crate::stream::{Closed, ComponentStream};
+use crate::stream::Closed;
 #[cfg(feature = "client")]
-use crate::{
-    auth::scram::SaltedKey,
-    service::roster::Subscription,
-    stream::{ClientStream, Resumption, RosterItem},
-};
-#[cfg(feature = "client")]
-use tokio::task::JoinHandle;
+use crate::stream::Resumption;
+use account::{Hashing, hashed};
 
 /// What is read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -44,9 +38,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const STANDBY: Duration = Duration::from_millis(500);
 /// How far ahead the timer is set when nothing is due.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long the app has to confirm what it was given before a session is resumed.
-const SETTLE: Duration = Duration::from_secs(10);
 
 /// The stream errors (RFC 6120 §4.9.3) that a server gives for what it was sent.
 const BLAMING: [&str; 12] = [
@@ -63,16 +54,6 @@ const BLAMING: [&str; 12] = [
     "unsupported-encoding",
     "unsupported-stanza-type",
 ];
-
-/// How one attempt ended.
-struct Ended {
-    reason: String,
-    /// How long the stream was up.
-    up: Duration,
-    refused: Option<Refused>,
-    /// Another connection of the same component has the stream.
-    conflict: bool,
-}
 
 /// Connects, again and again, until the connection is closed or refused for good.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -194,105 +175,9 @@ async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
         *trust = None;
     }
     drop_link(shared, &closed);
-    let conflict = closed.condition() == Some("conflict");
+    // Of an account's session the newest counts: taking it back would go to and fro for ever.
+    let conflict = config.account.is_none() && closed.condition() == Some("conflict");
     Ended { reason: closed.to_string(), up, refused: refused(shared, &closed), conflict }
-}
-
-/// A socket to the server, and what encrypts it from the first byte on.
-async fn connect(
-    shared: &Shared,
-    trust: &mut Option<Trust>,
-) -> Result<(Socket, Option<Session>), Ended> {
-    let config = &shared.config;
-    settled(shared).await;
-    if let (None, Some(tls)) = (&trust, &config.tls) {
-        let tls = tls.clone();
-        let loaded = tokio::task::spawn_blocking(move || Trust::load(&tls)).await;
-        *trust = Some(match loaded {
-            Ok(Ok(trust)) => trust,
-            Ok(Err(error)) => return Err(cannot(ErrorKind::Config, error.to_string())),
-            Err(error) => return Err(never_up(format!("certificates were not read: {error}"))),
-        });
-    }
-    let socket = match dial(config).await {
-        Ok(socket) => socket,
-        Err(why) => return Err(never_up(why)),
-    };
-    #[cfg(feature = "client")]
-    if config.account.is_some() && config.tls.is_none() && !socket.is_local() {
-        let error = not_encrypted(&config.endpoint.to_string());
-        return Err(cannot(ErrorKind::Config, error.to_string()));
-    }
-    let session = match (trust, &config.tls) {
-        (Some(trust), Some(tls)) if tls.mode == TlsMode::Direct => {
-            let session = Session::new(trust, &tls.name);
-            Some(session.map_err(|why| cannot(ErrorKind::Config, why))?)
-        }
-        _ => None,
-    };
-    Ok((socket, session))
-}
-
-async fn dial(config: &ConnectionConfig) -> Result<Socket, String> {
-    let mut why = String::new();
-    for endpoint in endpoints(config).await {
-        match Socket::dial(&endpoint, config.connect_timeout).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => why = format!("cannot connect to {endpoint}: {error}"),
-        }
-    }
-    Err(why)
-}
-
-/// Where the server may listen, in the order to try it.
-async fn endpoints(config: &ConnectionConfig) -> Vec<Endpoint> {
-    #[cfg(feature = "srv")]
-    if config.account.as_ref().is_some_and(|account| account.srv) {
-        let direct = config.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Direct);
-        let look_up = super::srv::look_up(&config.domain, direct, random());
-        match tokio::time::timeout(config.connect_timeout, look_up).await {
-            Ok(found) if !found.is_empty() => return found,
-            Ok(_) => debug!(domain = config.domain, "the DNS names no server for accounts"),
-            Err(_) => debug!(domain = config.domain, "the DNS does not answer"),
-        }
-    }
-    vec![config.endpoint.clone()]
-}
-
-/// Before a session is resumed the app has a while to confirm what it was given: what is not, comes
-/// again.
-async fn settled(shared: &Shared) {
-    let until = Instant::now() + SETTLE;
-    while shared.config.confirm && !shared.lock().session.is_settled() {
-        if timeout_at(until, shared.wake.notified()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The stream for a new connection; an account's goes on with what the one before left.
-fn role(shared: &Shared, state: &mut State) -> Role {
-    let (config, now) = (&shared.config, shared.now());
-    #[cfg(feature = "client")]
-    if let Some(account) = &config.account {
-        let random = [random(), random(), random(), random()];
-        let session = &mut state.session;
-        let mut settings = config.client_stream(account, random);
-        settings.salted.clone_from(&session.salted);
-        return Role::client(ClientStream::new(settings, session.resumption.take(), now));
-    }
-    let _ = state;
-    Role::Component(Box::new(ComponentStream::new(config.stream(format!("{:x}-", random())), now)))
-}
-
-fn never_up(reason: String) -> Ended {
-    Ended { reason, up: Duration::ZERO, refused: None, conflict: false }
-}
-
-/// It would be the same the next time.
-fn cannot(kind: ErrorKind, text: String) -> Ended {
-    let refused = Some(Refused { kind, text: text.clone(), at_once: true });
-    Ended { refused, ..never_up(text) }
 }
 
 /// Resolves when the connection is to be closed.
@@ -426,24 +311,6 @@ impl<'a> Serving<'a> {
         }
     }
 
-    #[cfg(feature = "client")]
-    fn handle_hashed(&mut self, key: Option<SaltedKey>) {
-        self.hashing = None;
-        let now = self.shared.now();
-        let mut state = self.shared.lock();
-        if let (Some(key), Some(Link { stream: Role::Client(account), .. })) =
-            (key, &mut state.link)
-        {
-            account.stream.handle_derived(now, &key);
-            state.session.salted = Some(key);
-        }
-    }
-
-    #[cfg(not(feature = "client"))]
-    fn handle_hashed(&self, key: std::convert::Infallible) {
-        match key {}
-    }
-
     /// Hands on what happened, writes what is to be written, and says what to wait for; the error is
     /// how the stream ended.
     fn pump(&mut self) -> Result<Wanted, Closed> {
@@ -522,103 +389,6 @@ impl<'a> Serving<'a> {
             other => self.account_event(state, other),
         }
     }
-
-    #[cfg(feature = "client")]
-    fn account_event(&mut self, state: &mut State, event: Happened) -> Option<Event> {
-        match event {
-            Happened::StartTls => {
-                self.start_tls(state);
-                None
-            }
-            Happened::Derive(job) => {
-                self.hashing = Some(tokio::task::spawn_blocking(move || job.run()));
-                None
-            }
-            Happened::Bound { jid, resumed } => {
-                self.bound(state, resumed);
-                Some(Event::Bound { jid, resumed })
-            }
-            Happened::Roster { items, complete } => {
-                let contact = |item: RosterItem| {
-                    let state = Subscription::of_item(&item.subscription, item.ask);
-                    (item.jid.bare_key(), state)
-                };
-                let contacts = items.into_iter().map(contact).collect();
-                Some(Event::Roster { contacts, complete })
-            }
-            Happened::Unacked(stanzas) => {
-                if self.shared.config.barrier.is_none() && !stanzas.is_empty() {
-                    let stanzas = stanzas.len();
-                    warn!(
-                        stanzas,
-                        "the session is lost, and with it what the server had not acknowledged"
-                    );
-                }
-                None
-            }
-            _ => None,
-        }
-    }
-
-    #[cfg(feature = "client")]
-    fn start_tls(&mut self, state: &mut State) {
-        let settings = self.shared.config.tls.as_ref();
-        let session = match (self.trust, settings) {
-            (Some(trust), Some(tls)) => Session::new(trust, &tls.name),
-            _ => Err("the connection is to be encrypted, and nothing says how".to_owned()),
-        };
-        match (session, &mut state.link) {
-            (Ok(session), Some(link)) => link.tls = Some(session),
-            (Err(why), Some(link)) => {
-                self.insecure = Some(why);
-                link.stream.handle_input(self.shared.now(), &[]);
-            }
-            (_, None) => {}
-        }
-    }
-
-    /// The account's session is up: the one before, or another.
-    #[cfg(feature = "client")]
-    fn bound(&mut self, state: &mut State, resumed: bool) {
-        if !resumed {
-            if state.session.sent > 0 {
-                let cut = lose_session(state, false);
-                self.events.extend(self.shared.config.barrier.is_some().then_some(cut));
-            }
-            state.session.begin();
-        }
-        if let Some(Link { stream: Role::Client(account), sent, .. }) = &mut state.link {
-            *sent = account.stream.sent();
-        }
-    }
-
-    /// The app must confirm the stanza that is about to be handed out.
-    #[cfg(feature = "client")]
-    fn handed_out(&self, state: &mut State) {
-        if self.shared.config.confirm
-            && let Some(Link { stream: Role::Client(account), .. }) = &state.link
-        {
-            state.session.handed_out(account.stream.received());
-        }
-    }
-
-    #[cfg(not(feature = "client"))]
-    fn handed_out(&self, _: &mut State) {}
-
-    /// Whatever else the stream took, the server may forget when the app has confirmed all it got.
-    #[cfg(feature = "client")]
-    fn confirm_rest(&self, state: &mut State) {
-        if self.shared.config.confirm
-            && state.session.is_settled()
-            && let Some(Link { stream: Role::Client(account), .. }) = &mut state.link
-        {
-            let last = account.stream.received();
-            account.stream.confirm(last);
-        }
-    }
-
-    #[cfg(not(feature = "client"))]
-    fn confirm_rest(&self, _: &mut State) {}
 
     fn set_phase(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
@@ -759,25 +529,6 @@ impl<'a> Serving<'a> {
             }
         }
     }
-}
-
-#[cfg(feature = "client")]
-type Hashing = Option<JoinHandle<SaltedKey>>;
-#[cfg(not(feature = "client"))]
-type Hashing = ();
-
-/// Resolves when the password is hashed; never if it is not to be.
-#[cfg(feature = "client")]
-async fn hashed(hashing: &mut Hashing) -> Option<SaltedKey> {
-    match hashing {
-        Some(job) => job.await.ok(),
-        None => std::future::pending().await,
-    }
-}
-
-#[cfg(not(feature = "client"))]
-async fn hashed((): &mut Hashing) -> std::convert::Infallible {
-    std::future::pending().await
 }
 
 type Request = oneshot::Sender<Result<Stanza>>;

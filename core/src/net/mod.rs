@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod continuity;
 pub mod dev;
+mod dial;
 mod drive;
 mod driver;
 mod inbound;
