@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .. import aio
 from ..proxy import TO_CLIENT, TO_SERVER
 from . import app
-from .world import Run
+from .world import FILE, POSTGRES, SMALL_DISK, Run
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Fault:
     #: How often it is chosen, compared with others; where a server takes long to start, less often.
     weight: int = 4
     slow_with: str = ""
-    small_disk: bool = False
+    store: str = FILE
 
 
 def _kill(run: Run) -> None:
@@ -96,6 +96,7 @@ def _app(mode: str) -> Callable[[Run], None]:
 
 
 def _disk_full(run: Run) -> None:
+    run.store_was_away = True
     refused = run.ledger.refused
     filler = run.folder / "filler"
     with filler.open("wb", buffering=0) as file:
@@ -110,6 +111,7 @@ def _disk_full(run: Run) -> None:
 
 
 def _files_limited(run: Run) -> None:
+    run.store_was_away = True
     refused = run.ledger.refused
     pid = run.gateway.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -123,6 +125,19 @@ def _clock_back(run: Run) -> None:
     run.progress(run.dice.randrange(50, 200))
     if run.dice.random() < 0.5:
         run.kill()
+
+
+def _postgres_restarted(run: Run) -> None:
+    run.store_was_away = True
+    run.world.postgres.stop()
+    run.progress(run.dice.randrange(1, 5), lambda: run.ledger.refused, "refusals")
+    run.world.postgres.start()
+
+
+def _postgres_killed(run: Run) -> None:
+    run.store_was_away = True
+    run.world.postgres.kill()
+    run.world.postgres.start()
 
 
 def _then_killed(first: Callable[[Run], None]) -> Callable[[Run], None]:
@@ -167,10 +182,14 @@ CATALOGUE = [
     Fault("app hangs", _app(app.HANG), 4),
     Fault("app closes in mid-answer", _app(app.BREAK), 6),
     Fault("app is down", _app(app.DOWN), 6),
-    Fault("disk full", _disk_full, 6, small_disk=True),
-    Fault("disk full, then kill -9", _then_killed(_disk_full), 4, small_disk=True),
+    Fault("disk full", _disk_full, 6, store=SMALL_DISK),
+    Fault("disk full, then kill -9", _then_killed(_disk_full), 4, store=SMALL_DISK),
     Fault("file size limit reached", _files_limited, 4),
     Fault("clock set back", _clock_back, 6),
+    Fault("PostgreSQL restarted", _postgres_restarted, 4, store=POSTGRES),
+    Fault("PostgreSQL kill -9 and started", _postgres_killed, 4, store=POSTGRES),
+    Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 4, store=POSTGRES),
+    Fault("second gateway started, first kill -9", lambda run: run.take_over(), 8, store=POSTGRES),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
     Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
 ]

@@ -53,7 +53,7 @@ def runs(kind: str, count: int, seed: int, only: str = "") -> Iterator[Result]:
 
 def one(world: World, fault: Fault, name: str, dice: random.Random) -> Result:
     started = time.monotonic()
-    run = Run(world, name, dice, small_disk=fault.small_disk)
+    run = Run(world, name, dice, store=fault.store)
     log = ""
     try:
         run.start()

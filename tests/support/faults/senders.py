@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .contact import Contact
@@ -18,6 +19,8 @@ class Ledger:
     #: Outbound: stream (worker and contact) -> numbers sent, and those that the gateway answered with success.
     sent: dict[str, list[int]] = field(default_factory=dict)
     promised: dict[str, set[int]] = field(default_factory=dict)
+    #: Stream -> what it is called in bodies: one body goes to all contacts of a call.
+    called: dict[str, str] = field(default_factory=dict)
     refused: int = 0
     #: Inbound: contact -> bodies written.
     said: dict[str, list[str]] = field(default_factory=dict)
@@ -27,9 +30,11 @@ class Worker:
     """One process of the app: posts messages to contacts, one after the other."""
 
     def __init__(
-        self, name: str, run: str, port: int, domain: str, secret: str, batch: bool, dice: random.Random
+        self, name: str, run: str, port: Callable[[], int], domain: str, secret: str, batch: bool, dice: random.Random
     ) -> None:
-        """With `batch` it uses the private API, each call to all contacts; else POST /rest, one contact each."""
+        """`port` says where the gateway is now.
+
+        With `batch` it uses the private API, each call to all contacts; else POST /rest, one contact each."""
         self._name, self._run, self._port, self._domain, self._batch, self._dice = name, run, port, domain, batch, dice
         credentials = base64.b64encode(f"{domain}:{secret}".encode()).decode()
         self._head = f"Host: {domain}\r\nAuthorization: Basic {credentials}\r\nContent-Type: application/json\r\n"
@@ -39,6 +44,7 @@ class Worker:
         streams = {contact.bare: f"{self._name}-{contact.name}" for contact in contacts}
         for stream in streams.values():
             ledger.sent[stream], ledger.promised[stream] = [], set()
+            ledger.called[stream] = f"{self._name}-*" if self._batch else stream
         writer: asyncio.StreamWriter | None = None
         while not over.is_set():
             number += 1
@@ -47,7 +53,7 @@ class Worker:
                 ledger.sent[streams[bare]].append(number)
             try:
                 if writer is None:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._port())
                 accepted = await self._post(reader, writer, to, streams, number)
             except (OSError, asyncio.IncompleteReadError):
                 accepted = set()

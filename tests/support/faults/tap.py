@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..proxy import TO_CLIENT, TO_SERVER
 
 _STANZA = re.compile(rb"<message\b([^>]*)>(?:(?!</message>).)*?<body[^>]*>([^<]*)</body>|<iq\b([^>]*)>", re.DOTALL)
-_ATTRIBUTE = re.compile(r"\b(to|id|type)=(['\"])(.*?)\2")
+_ATTRIBUTE = re.compile(r"\b(to|from|id|type)=(['\"])(.*?)\2")
 
 
 class Message(NamedTuple):
@@ -87,6 +87,15 @@ class Recording:
 
     def proven(self, direction: str) -> set[Message]:
         return {message for link in list(self._links.values()) for message in link.proven(direction)}
+
+    def sent_back(self) -> set[Message]:
+        """Messages that the server returned as errors, by whom they were for."""
+        back = set()
+        for link in list(self._links.values()):
+            for _, message, fields in link.flows[TO_CLIENT].stanzas():
+                if message and fields.get("type") == "error":
+                    back.add(Message(fields.get("from", "").partition("/")[0], message.body))
+        return back
 
     def needless(self, direction: str, slack: float) -> set[Message]:
         """Messages that passed again although proven to be read `slack` seconds before their connection ended."""

@@ -87,18 +87,20 @@ class Book:
             for contact in self._contacts
         }
 
-    def _message(self, stream: str, number: int) -> set[Message]:
-        worker, _, name = stream.partition("-")
+    def _message(self, stream: str, number: int) -> Message:
+        name = stream.partition("-")[2]
         bare = next(contact.bare for contact in self._contacts if contact.name == name)
-        return {Message(bare, f"{self._run}.{rest}.{number}") for rest in (stream, f"{worker}-*")}
+        return Message(bare, f"{self._run}.{self._ledger.called[stream]}.{number}")
 
     def missing_outbound(self) -> list[Message]:
         heard = self._outbound()
         missing: list[Message] = []
         for stream, promised in self._ledger.promised.items():
             there = {number for number, _ in heard[stream]}
-            missing += [sorted(self._message(stream, number))[-1] for number in sorted(promised - there)]
-        return missing
+            missing += [self._message(stream, number) for number in sorted(promised - there)]
+        # The app is told of what the server sends back, as ejabberd does when it has kept 100 for a contact.
+        back = self._recording.sent_back() if missing else set()
+        return [message for message in missing if message not in back]
 
     def missing_inbound(self) -> list[str]:
         got = {one.body for one in self._app.got}
@@ -131,7 +133,7 @@ class Book:
         proven = {message.body for message in self._recording.proven(TO_CLIENT)}
         return [body for body in bodies if body in proven]
 
-    def verdict(self, *, server_was_killed: bool) -> Verdict:
+    def verdict(self, *, server_was_killed: bool, store_was_away: bool) -> Verdict:
         bounced = {identity for contact in self._contacts for identity in contact.bounced}
         verdict = Verdict(
             sent=sum(len(sent) for sent in self._ledger.sent.values()),
@@ -152,7 +154,7 @@ class Book:
         verdict.cut = len(missing) - len(acknowledged)
         verdict.lost += verdict.fault("lost on the way to the app", acknowledged)
         self._order(verdict)
-        again = self._recording.needless(TO_SERVER, SLACK)
+        again = set() if store_was_away else self._recording.needless(TO_SERVER, SLACK)
         verdict.fault("sent again though acknowledged", (message.body for message in again))
         return verdict
 

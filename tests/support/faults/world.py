@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 from .. import aio, folders
 from ..gateway import Gateway, binary
+from ..postgres import Postgres
 from ..proxy import Proxy
 from ..server import Server
 from ..waiting import until
@@ -26,6 +28,8 @@ from .verdict import Book, Verdict
 
 DOMAIN, SECRET = "faults.localhost", "s3cret"
 BOT = f"bot@{DOMAIN}"
+#: Where the gateway keeps what waits.
+FILE, SMALL_DISK, POSTGRES = "file", "small disk", "postgresql"
 #: How long what was promised may take to arrive, once nothing is broken any more.
 SETTLE = 30.0
 _FAKETIME = "/usr/lib/{}/faketime/libfaketimeMT.so.1"
@@ -43,9 +47,16 @@ class World:
     def wait_online(self) -> None:
         until(lambda: all(contact.online.is_set() for contact in self.contacts), what="the contacts' login")
 
+    @functools.cached_property
+    def postgres(self) -> Postgres:
+        """A cluster, for runs whose store is there."""
+        return Postgres()
+
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        if "postgres" in self.__dict__:
+            self.postgres.close()
 
 
 def _spawn(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
@@ -55,16 +66,18 @@ def _spawn(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
 class Run:
     """Load in both directions, until it is told to end."""
 
-    def __init__(self, world: World, name: str, dice: random.Random, *, small_disk: bool = False) -> None:
+    def __init__(self, world: World, name: str, dice: random.Random, *, store: str = FILE) -> None:
         self.world, self.name, self.dice = world, name, dice
         self.server = world.server
-        self.server_was_killed = False
+        #: What the server had read may be lost with it; what was done cannot be noted in a store that is away.
+        self.server_was_killed = self.store_was_away = False
         self.ledger, self.recording = Ledger(), Recording()
         self.app = CountingApp(replies=dice.random() < 0.5)
         aio.run(self.app.start())
         self.proxy = Proxy(self.server.component_port, tap=self.recording)
         self.folder = folders.folder("faults")
-        self._is_mounted = small_disk and _mount(self.folder)
+        self._is_mounted = store == SMALL_DISK and _mount(self.folder)
+        self._store = world.postgres.database() if store == POSTGRES else f"sqlite:{self.folder}/state.db"
         self.clock = self.folder.with_suffix(".clock")
         self.book = Book(name, self.ledger, world.contacts, self.app, self.recording)
         self._over = asyncio.Event()
@@ -84,7 +97,7 @@ class Run:
             "keepalive_timeout_seconds": 1,
             "bounce_wait_ms": 0,
         }
-        env = {"APPXMPP_STORE_URL": f"sqlite:{self.folder}/state.db", "APPXMPP_LOG_LEVEL": "info"}
+        env = {"APPXMPP_STORE_URL": self._store, "APPXMPP_LOG_LEVEL": "info"}
         self.clock.write_text("+0\n")
         machine = os.uname().machine
         library = _FAKETIME.format(f"{machine}-linux-gnu")
@@ -98,12 +111,15 @@ class Run:
         self.gateway.wait_ready()
         self.world.wait_online()
         for number in range(3):
-            worker = Worker(f"w{number}", self.name, self.gateway.port, DOMAIN, SECRET, number == 2, self.dice)
+            worker = Worker(f"w{number}", self.name, self._port, DOMAIN, SECRET, number == 2, self.dice)
             self._load.append(_spawn(worker.work(self.world.contacts, self.ledger, self._over)))
         for contact in self.world.contacts:
             pause = self.dice.uniform(0.004, 0.02)
             self._load.append(_spawn(write(contact, BOT, self.name, self.ledger, self._over, pause)))
         self.progress(self.dice.randrange(10, 200))
+
+    def _port(self) -> int:
+        return self.gateway.port
 
     @property
     def promised(self) -> int:
@@ -131,6 +147,16 @@ class Run:
         self.gateway.process.kill()
         self.restart()
 
+    def take_over(self) -> None:
+        """Another gateway on the same store starts, and the first one is killed."""
+        first = self.gateway
+        second = self._gateway()
+        second.process.wait_for_line("the gateway serves HTTP")
+        self.progress(self.dice.randrange(1, 50))
+        first.process.kill()
+        self.gateway = second
+        folders.remove(first.folder)
+
     def finish(self) -> Verdict:
         """Ends the load, and waits until all that was promised is there."""
         until(self.gateway.is_ready, 60, what="the gateway after the fault")
@@ -150,7 +176,7 @@ class Run:
             # The verdict tells what is missing.
             with contextlib.suppress(AssertionError):
                 until(self.book.is_settled, 5, 0.1, what="what was promised")
-        verdict = self.book.verdict(server_was_killed=self.server_was_killed)
+        verdict = self.book.verdict(server_was_killed=self.server_was_killed, store_was_away=self.store_was_away)
         if status := self.gateway.process.stop(30):
             verdict.problems.append(f"the gateway ended with {status}")
         return verdict
