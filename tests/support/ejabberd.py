@@ -8,10 +8,11 @@ from __future__ import annotations
 import glob
 import json
 import os
+import urllib.error
 import urllib.request
 
 from .process import Process
-from .server import Server
+from .server import Account, Server
 
 
 class Ejabberd(Server):
@@ -116,6 +117,16 @@ modules:
     def _ready(self) -> list[str]:
         ports = [self.c2s_port, self.component_port, self.http_port]
         return [r"ejabberd \S+ is started", *(rf"Start accepting .*:{port} " for port in ports)]
+
+    def restore(self, account: Account) -> bool:
+        # What was registered in its last seconds is not on disk yet.
+        try:
+            self._register(account.jid.partition("@")[0], account.password)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+            return False
+        return True
 
     def _register(self, name: str, password: str) -> None:
         request = urllib.request.Request(

@@ -114,6 +114,10 @@ class Server(ABC):
         self._register(made.jid.split("@")[0], made.password)
         return made
 
+    def restore(self, account: Account) -> bool:
+        """Makes an account again that may not have survived `kill`; whether that was so."""
+        return False
+
     def backend(self, domain: str = "myapp.localhost", port: int | None = None) -> str:
         """What an operator writes into APPXMPP_BACKEND (without the secret)."""
         return f"component://{domain}@127.0.0.1:{port or self.component_port}"

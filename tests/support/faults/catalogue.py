@@ -16,7 +16,7 @@ from .world import FILE, POSTGRES, SMALL_DISK, Run
 class Fault:
     name: str
     strike: Callable[[Run], None]
-    #: How often it is chosen, compared with others; where a server takes long to start, less often.
+    #: How often it is chosen, compared with others; where a server takes long to start, less often. 0: by name alone.
     weight: int = 4
     slow_with: str = ""
     store: str = FILE
@@ -41,6 +41,8 @@ def _server_killed(run: Run) -> None:
     run.server.kill()
     run.progress(run.dice.randrange(10, 100))
     run.server.start()
+    for contact in run.world.contacts:
+        run.server.restore(contact.account)
 
 
 def _server_restarted(run: Run) -> None:
@@ -188,8 +190,9 @@ CATALOGUE = [
     Fault("clock set back", _clock_back, 6),
     Fault("PostgreSQL restarted", _postgres_restarted, 4, store=POSTGRES),
     Fault("PostgreSQL kill -9 and started", _postgres_killed, 4, store=POSTGRES),
-    Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 4, store=POSTGRES),
-    Fault("second gateway started, first kill -9", lambda run: run.take_over(), 8, store=POSTGRES),
+    Fault("kill -9, the store in PostgreSQL", _kill, 6, store=POSTGRES),
+    Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 0, store=POSTGRES),
+    Fault("second gateway started, first kill -9", lambda run: run.take_over(), 0, store=POSTGRES),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
     Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
 ]

@@ -28,7 +28,7 @@ class Contact:
         #: The ids of own iqs that were answered.
         self.answered: set[str] = set()
         self.online = asyncio.Event()
-        self._account, self._server = account, server
+        self.account, self._server = account, server
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[Callable[[], bool], asyncio.Event] = {}
 
@@ -45,7 +45,7 @@ class Contact:
     async def _session(self) -> None:
         reader, self._writer = await asyncio.open_connection("127.0.0.1", self._server.c2s_port)
         stream = _Stream(reader)
-        secret = base64.b64encode(f"\0{self.name}\0{self._account.password}".encode()).decode()
+        secret = base64.b64encode(f"\0{self.name}\0{self.account.password}".encode()).decode()
         self._open()
         await stream.restart()
         self._write(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>")

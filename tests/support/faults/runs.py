@@ -31,11 +31,11 @@ class Result:
 
 def plan(kind: str, runs: int, seed: int, only: str) -> list[tuple[int, Fault]]:
     """Which fault strikes in which run: each at least once in front of one of the servers, the others at random."""
-    faults = [fault for fault in CATALOGUE if only in fault.name]
+    faults = [fault for fault in CATALOGUE if only in fault.name and (only or fault.weight)]
     random.Random(seed).shuffle(faults)
     chosen = faults[list(KINDS).index(kind) :: len(KINDS)][:runs]
     dice = random.Random(f"{seed}/{kind}")
-    weights = [max(1, fault.weight // 3) if fault.slow_with == kind else fault.weight for fault in faults]
+    weights = [max(1, fault.weight // 3) if fault.slow_with == kind else max(1, fault.weight) for fault in faults]
     chosen += dice.choices(faults, weights, k=runs - len(chosen))
     return list(enumerate(chosen, 1))
 
