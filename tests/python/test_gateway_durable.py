@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway import Callback, Gateway, Phone, Post, binary, http_answer
+from support.gateway import Answer, Callback, Gateway, Phone, Post, basic, binary, http_answer
+from support.proxy import Proxy
 from support.server import Server
 from support.servers import KINDS
 from support.waiting import PATIENCE, until
@@ -118,3 +119,33 @@ def test_what_was_not_delivered_goes_on_after_the_next_start(
     gateway.wait_ready()
     say(phone, "new")
     assert b"new" in web.posts.wait().body
+
+
+def test_what_is_accepted_while_the_server_is_away_arrives_when_it_is_back(server: Server, tmp_path: Path) -> None:
+    with Proxy(server.component_port) as proxy, Phone(server, server.account("durable")) as phone:
+        app = {"backend": f"component://myapp.localhost@127.0.0.1:{proxy.port}", "secret": "s3cret"}
+        env = {"APPXMPP_STORE_URL": f"sqlite:{tmp_path}/state.db", "APPXMPP_STORE_OUTBOX_MESSAGES": "2"}
+        with Gateway([app], env=env) as gateway:
+            gateway.wait_ready()
+            proxy.refuse()
+            until(lambda: not gateway.is_ready(), what="the end of the stream")
+            headers = {"Authorization": basic("myapp.localhost", "s3cret"), "Content-Type": "text/plain"}
+
+            def post(kind: str, body: str) -> Answer:
+                return gateway.request("POST", f"/rest/{kind}/{phone.bare}", body, headers)
+
+            assert [post("message/chat", body).status for body in ("one", "two")] == [202, 202]
+            full = post("message/chat", "three")
+            assert (full.status, full.headers["Retry-After"]) == (503, "30")
+            iq = {**headers, "Content-Type": "application/xmpp+xml"}
+            ping = f"<iq type='get' to='{phone.bare}'><ping xmlns='urn:xmpp:ping'/></iq>"
+            assert gateway.request("POST", "/rest", ping, iq).status == 503, "nobody would hear the answer"
+            gateway.process.kill()
+            proxy.accept()
+            gateway.start()
+            bodies = [
+                phone.heard.wait(lambda stanza: stanza.tag.endswith("message")).findtext("{jabber:client}body")
+                for _ in range(2)
+            ]
+            assert bodies == ["one", "two"]
+            until(lambda: 'state="waiting"} 0' in gateway.metrics(), what="the server's acknowledgement")

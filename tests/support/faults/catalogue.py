@@ -190,7 +190,7 @@ CATALOGUE = [
     Fault("clock set back", _clock_back, 6),
     Fault("PostgreSQL restarted", _postgres_restarted, 4, store=POSTGRES),
     Fault("PostgreSQL kill -9 and started", _postgres_killed, 4, store=POSTGRES),
-    Fault("kill -9, the store in PostgreSQL", _kill, 6, store=POSTGRES),
+    Fault("kill -9, the store in PostgreSQL", _kill, 0, store=POSTGRES),
     Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 0, store=POSTGRES),
     Fault("second gateway started, first kill -9", lambda run: run.take_over(), 0, store=POSTGRES),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
