@@ -2,7 +2,7 @@
 //!
 //! One thread speaks with the database, over one connection that writes and one that reads. Where a
 //! connection breaks, what was under way is done again on the next one: only who waits longer than
-//! five seconds is told, and then as long as the database cannot be reached.
+//! four seconds is told, and then as long as the database cannot be reached.
 
 mod address;
 mod heart;
@@ -63,7 +63,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for such an address, or one that is none. [`ErrorKind::Store`]: the database
-    /// cannot be reached within five seconds, refuses the user, or was made by a newer version.
+    /// cannot be reached within four seconds, refuses the user, or was made by a newer version.
     pub fn open(url: &str) -> Result<Self> {
         Self::open_at(Address::parse(url)?)
     }

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The pause after the first attempt to connect that failed; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]

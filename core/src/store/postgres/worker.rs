@@ -20,7 +20,7 @@ use crate::store::{Change, Done, Listener, Member};
 /// How many changes one transaction may take in.
 const GROUP: usize = 1024;
 /// How long a caller waits for a database that cannot be reached.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// How many changes that nobody waits for are kept for a database that cannot be reached.
 const KEPT: usize = 100_000;
 
