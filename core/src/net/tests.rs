@@ -290,6 +290,30 @@ async fn conflict_and_its_like_are_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_connection_stands_by_and_takes_over_within_a_second() {
+    let server = Server::start().await;
+    let connection = open(server.config());
+    let mut peer = server.accept().await;
+    for attempt in 0..5 {
+        peer.next().await;
+        let refused = tokio::time::Instant::now();
+        peer.refuse("conflict").await;
+        if attempt == 0 {
+            lost(&connection).await;
+        }
+        peer = server.accept().await;
+        assert!(refused.elapsed() <= S);
+        assert!(connection.is_standby() && connection.stats().unwrap().standby);
+        let error = connection.send(MESSAGE).await.unwrap_err();
+        assert!(error.to_string().contains("stands by"), "{error}");
+    }
+    drop(peer);
+    let _peer = server.accept_ready().await;
+    connection.ready().await.unwrap();
+    assert!(!connection.is_standby() && connection.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_secret_is_final_the_second_time() {
     let server = Server::start().await;
     let connection = open(server.config());

@@ -370,6 +370,26 @@ fn the_barrier_says_what_the_server_has_read() {
 }
 
 #[test]
+fn one_of_several_connections_asks_what_is_answered_on_it() {
+    let barrier = Barrier { stanzas: 100, within: s(1) };
+    let config = ComponentConfig { barrier: Some(barrier), one_of_several: true, ..config() };
+    let mut pair = Pair::up(config);
+    for (number, answer) in [
+        (1, "<iq type='error' id='p-1' from='bot.example' to='bot.example'/>"),
+        (
+            2,
+            "<iq type='ask' id='p-2' from='bot.example' to='bot.example'><ping xmlns='urn:xmpp:ping'/></iq>",
+        ),
+    ] {
+        pair.component.send(s(number), b"<message from='bot.example' to='a@b'/>").unwrap();
+        let asked = pair.overhear(s(number + 1));
+        assert!(asked.contains("<iq type='ask'"), "{asked}");
+        pair.hear(answer);
+        assert!(matches!(pair.seen()[..], [Event::Acked(position)] if position == number));
+    }
+}
+
+#[test]
 fn log_in_has_its_time() {
     let mut pair = Pair::new(config(), accepts("bot.example", "test"));
     assert_eq!(pair.component.poll_timeout(), Some(s(15)));
