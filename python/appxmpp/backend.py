@@ -89,15 +89,14 @@ class Embedded(Backend):
             from appxmpp import _native
         except ImportError as error:
             _native = _over_ctypes(error)
-        app = _native.App(
-            address,
+        # Nobody takes deliveries here: presence is kept, messages are dropped.
+        arguments = dict(settings(environ), inbound_services=[])
+        arguments.update(
             secret=secret(environ),
             app_id=application_id(environ) or None,
-            # Nobody takes deliveries here: presence is kept, messages are dropped.
-            inbound_services=[],
             state=environ.get("APPXMPP_STATE") or None,
-            **settings(environ),
         )
+        app = _native.App(address, **arguments)
         return cls(app)
 
     def _ready_app(self):
