@@ -470,7 +470,7 @@ impl ClientStream {
 
     fn probe(&mut self, now: Duration) {
         if self.backlog {
-            self.prober.heard(now);
+            self.prober.unread(now);
         }
         match self.prober.handle_timeout(now) {
             Due::Nothing => {}

@@ -97,6 +97,15 @@ impl Prober {
         self.heard = now;
     }
 
+    /// Something of the server's waits to be read here, perhaps its answer: it is not the one who is
+    /// silent, and its time does not run.
+    pub(super) fn unread(&mut self, now: Duration) {
+        self.heard = now;
+        if let Some(asked) = &mut self.asked {
+            asked.at = now;
+        }
+    }
+
     /// A stanza was sent; returns its position, counted from 1.
     pub(super) fn sent(&mut self, now: Duration) -> u64 {
         let covered = self.asked.as_ref().map_or(self.acked, |asked| asked.position);
@@ -223,6 +232,18 @@ mod tests {
         }
         assert_eq!(prober.poll_timeout(), Some(s(180)));
         assert_eq!(prober.handle_timeout(s(180)), Due::Dead);
+    }
+
+    #[test]
+    fn an_answer_that_waits_here_to_be_read_is_not_late() {
+        let mut prober = Prober::new(s(0), ping(), None);
+        let serial = prober.ask(s(60));
+        for now in 61..1000 {
+            prober.unread(s(now));
+            assert_eq!(prober.handle_timeout(s(now)), Due::Nothing);
+        }
+        prober.answered(serial);
+        assert_eq!(prober.poll_timeout(), Some(s(999 + 60)));
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub(crate) struct Ctx {
     pub(crate) oracle: Oracle,
     /// Faults may still be injected.
     pub(crate) turbulent: bool,
+    /// Something stood still for longer than a stream may be silent.
+    pub(crate) stalled: bool,
     queue: BinaryHeap<Due>,
     numbers: u64,
     pub(crate) hash: u64,
@@ -150,6 +152,7 @@ impl Ctx {
             profile,
             oracle: Oracle::default(),
             turbulent: true,
+            stalled: false,
             queue: BinaryHeap::with_capacity(64),
             numbers: 0,
             hash: 0xcbf2_9ce4_8422_2325,

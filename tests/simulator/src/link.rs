@@ -163,6 +163,10 @@ impl Link {
         if stale || (live.stanzas >= ctx.profile.outbound && !live.out.is_empty()) {
             return Submitted::Full;
         }
+        // It may have ended, and nobody has taken that event yet.
+        if !live.stream.is_ready() {
+            return Submitted::NotReady;
+        }
         for stanza in stanzas {
             match live.stream.send(ctx.now(), stanza) {
                 Ok(position) => live.sent = position,
@@ -252,6 +256,10 @@ impl Link {
         let Some(live) = self.live.take() else { return };
         ctx.say(|| format!("app {}: connection {} ended: {reason}", self.app, live.conn));
         ctx.note(3);
+        let silent = matches!(reason, stream::Closed::Silence(_));
+        if silent && !ctx.stalled && !server.network.is_broken(live.conn) {
+            ctx.violated(|| format!("a live server was taken for dead: {reason}"));
+        }
         server.network.close(ctx, live.conn, true);
         server.network.conn(live.conn).broken = true;
         self.sent_before += live.sent;

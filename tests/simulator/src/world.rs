@@ -329,6 +329,8 @@ impl World {
         self.ctx.say(|| format!("fault: {fault:?}"));
         let now = self.ctx.now;
         let a_while = self.ctx.rng.range(100 * MS, 12 * SEC);
+        self.ctx.stalled |=
+            matches!(fault, Fault::ServerPause | Fault::ProcessPause | Fault::Blocked);
         match fault {
             Fault::Cut | Fault::HalfOpen => {
                 if let Some(conn) = self.any_conn() {
