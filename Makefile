@@ -22,7 +22,7 @@ WHEELS     := build/wheels
 APT_PACKAGES := build-essential faketime pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
 # Where another source has brought these, Debian's are not wanted beside them.
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
-APT_PACKAGES += $(if $(shell command -v pypy3),,pypy3)
+APT_PACKAGES += $(if $(shell command -v pypy3),,pypy3) $(if $(shell command -v chromium),,chromium)
 
 # The parts of `make test`, in the order they run. The C library is tested in test-python and test-servers.
 TEST_PARTS := test-rust test-simulator test-python test-servers test-go

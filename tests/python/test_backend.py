@@ -67,6 +67,8 @@ def native(monkeypatch):
     monkeypatch.setattr(appxmpp, "_native", module, raising=False)
     with face.Environment(APPXMPP_BACKEND=ADDRESS, APPXMPP_SECRET="s3cret"):
         yield FakeApp.opened
+        # What a test changed is put back while the variables above still stand, and not after them.
+        monkeypatch.undo()
 
 
 class TestApplicationId:
