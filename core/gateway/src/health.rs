@@ -18,10 +18,15 @@ pub async fn alive() -> Response<Body> {
 pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
     let mut lines = String::new();
     for app in gateway.apps() {
-        let state = match (app.is_ready(), app.is_standby()) {
-            (true, _) => "ready",
-            (false, true) => "standby: another process has the stream to the XMPP server",
-            (false, false) => "no stream to the XMPP server",
+        let state = match app.is_ready() {
+            true => "ready",
+            false if app.is_standby() => {
+                "standby: another process has the stream to the XMPP server"
+            }
+            false if app.is_taking_over() => {
+                "taking over: what another process left comes first, within some seconds"
+            }
+            false => "no stream to the XMPP server",
         };
         lines.push_str(&format!("{}: {state}\n", app.config().id));
     }

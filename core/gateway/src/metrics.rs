@@ -163,6 +163,7 @@ pub struct Metrics {
     registry: Registry,
     up: Family<AppLabel, Gauge>,
     standby: Family<AppLabel, Gauge>,
+    taking_over: Family<AppLabel, Gauge>,
     reconnects: Family<ReasonLabels, Counter>,
     stanzas: Family<StanzaLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -209,6 +210,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             up: Family::default(),
             standby: Family::default(),
+            taking_over: Family::default(),
             reconnects: Family::default(),
             stanzas: Family::default(),
             requests: Family::default(),
@@ -231,6 +233,11 @@ impl Default for Metrics {
             "stream_standby",
             "Whether another process has the stream, and this one waits for its end",
             metrics.standby.clone(),
+        );
+        registry.register(
+            "stream_taking_over",
+            "Whether what another process left is taken over before this one connects",
+            metrics.taking_over.clone(),
         );
         registry.register(
             "stream_reconnects",
@@ -291,6 +298,11 @@ impl Metrics {
     /// An app's stream is another process's.
     pub fn standby(&self, app: &str, standby: bool) {
         self.standby.get_or_create(&AppLabel { app: app.to_owned() }).set(standby.into());
+    }
+
+    /// What another process left comes before an app's stream.
+    pub fn taking_over(&self, app: &str, taking_over: bool) {
+        self.taking_over.get_or_create(&AppLabel { app: app.to_owned() }).set(taking_over.into());
     }
 
     /// An app's stream was lost.

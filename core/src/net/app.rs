@@ -123,7 +123,7 @@ impl App {
             connection.barrier.get_or_insert(LiveOutbox::BARRIER);
             connection.confirm = true;
         }
-        let connection = Connection::open_on(runtime, connection);
+        let connection = Connection::open_for(runtime, connection, &service, durable);
         let outbox =
             durable.then(|| LiveOutbox::new(connection.clone(), Arc::clone(&service), outbox));
         let inner = Arc::new(Inner {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::ConnectionConfig;
 use super::driver;
+use super::gate::Gate;
 use super::inbound::Weight;
 use super::request::{Request, no_answer};
 use super::runtime::{self, Owned};
@@ -14,6 +15,7 @@ use super::shared::{Phase, PhaseIs, Shared, Submitted};
 use super::stats::Stats;
 use super::wait::{Waited, block_on, block_on_checked};
 use crate::error::{Error, ErrorKind, Result};
+use crate::service::Service;
 use crate::stanza::Stanza;
 use crate::stream::{Batch, check_sender};
 use crate::xml::{Element, XmlError};
@@ -107,7 +109,27 @@ impl Connection {
 
     /// Starts to connect, on a tokio runtime of the caller's.
     pub fn open_on(runtime: &tokio::runtime::Handle, config: ConnectionConfig) -> Self {
-        let shared = Arc::new(Shared::new(config));
+        Self::start(runtime, Shared::new(config))
+    }
+
+    /// [`Connection::open_on`] for the app of `service`, whose store may be shared: nothing connects
+    /// before what a process that is gone left has been taken over (see [`take_over`](super::take_over)),
+    /// by this process or another one. `durable` says whether this process takes over messages.
+    pub fn open_for(
+        runtime: &tokio::runtime::Handle,
+        config: ConnectionConfig,
+        service: &Arc<Service>,
+        durable: bool,
+    ) -> Self {
+        let mut shared = Shared::new(config);
+        if service.is_shared() {
+            shared.set_gate(Gate::new(Arc::downgrade(service), durable), service);
+        }
+        Self::start(runtime, shared)
+    }
+
+    fn start(runtime: &tokio::runtime::Handle, shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         runtime.spawn(driver::run(Arc::clone(&shared)));
         Self(Owned::new(Arc::new(Handle(shared))))
     }
@@ -181,6 +203,17 @@ impl Connection {
     /// this one: this one tries again every second, and takes over when that one has ended.
     pub fn is_standby(&self) -> bool {
         self.shared().is_ok_and(|shared| shared.lock().phase == Phase::Standby)
+    }
+
+    /// Whether this process waits, for some seconds, until what another one left has been taken over.
+    pub fn is_taking_over(&self) -> bool {
+        self.shared().is_ok_and(|shared| shared.lock().phase == Phase::TakingOver)
+    }
+
+    /// Waits until [`Connection::is_taking_over`] is false.
+    pub(super) async fn taken_over(&self) {
+        let Ok(shared) = self.shared() else { return };
+        PhaseIs { shared, wanted: |phase| *phase != Phase::TakingOver }.await;
     }
 
     /// Sends one stanza; returns when it is written to a live stream. Waits while too much waits
@@ -367,6 +400,7 @@ impl Connection {
         let state = shared.lock();
         stats.ready = state.phase == Phase::Ready;
         stats.standby = state.phase == Phase::Standby;
+        stats.taking_over = state.phase == Phase::TakingOver;
         stats.requests = state.iqs.len();
         if let Some(link) = &state.link {
             stats.outbound_queue = link.out.stanzas();

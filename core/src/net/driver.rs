@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use super::backoff::Backoff;
 use super::connection::Event;
 use super::dial::{Ended, connect, never_up, role};
+use super::gate::{LOOK, PATIENCE, Way};
 use super::inbound::Weight;
 use super::outbound::Outbound;
 use super::refusal::refused;
@@ -62,6 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut trust = None;
     let mut refusals = 0;
     let (kind, reason) = loop {
+        pass(&shared).await;
         let ended = attempt(&shared, &mut trust).await;
         refusals = if ended.refused.is_some() { refusals + 1 } else { 0 };
         if shared.lock().close_by.is_some() {
@@ -87,6 +89,49 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
     };
     end(&shared, kind, reason);
+}
+
+/// Waits until nothing is left of a process that is gone that this connection would go ahead of, and,
+/// standing by, until no other process is known to have the stream.
+async fn pass(shared: &Shared) {
+    let Some(gate) = &shared.gate else { return };
+    let standby = shared.lock().phase == Phase::Standby;
+    if shared.lock().phase == Phase::TakingOver && !pause(shared, LOOK).await {
+        return;
+    }
+    let mut since = None;
+    loop {
+        let way = tokio::select! {
+            way = gate.look(standby) => way,
+            () = closing(shared) => return,
+        };
+        let phase = match way {
+            Way::Clear => break,
+            Way::Taken => {
+                since = None;
+                Phase::Standby
+            }
+            Way::Left => Phase::TakingOver,
+        };
+        if way == Way::Left && since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            warn!(
+                own = shared.config.own(),
+                "nobody has taken over what another process left; what comes now may come before it"
+            );
+            break;
+        }
+        shared.lock().phase = phase;
+        if !pause(shared, LOOK).await {
+            return;
+        }
+    }
+    let mut state = shared.lock();
+    if state.phase == Phase::TakingOver {
+        state.phase = Phase::Connecting;
+        let watchers = std::mem::take(&mut state.watchers);
+        drop(state);
+        watchers.into_iter().for_each(std::task::Waker::wake);
+    }
 }
 
 /// Notes whether another connection has the stream; `true` if it did at the last attempt too.

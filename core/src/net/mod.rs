@@ -13,6 +13,7 @@ pub mod dev;
 mod dial;
 mod drive;
 mod driver;
+mod gate;
 mod inbound;
 mod outbound;
 mod outbox;

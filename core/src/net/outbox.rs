@@ -172,17 +172,36 @@ impl LiveOutbox {
         too_late.group.settle(Err(closed()));
     }
 
+    /// Whether this process is the one to send through now: not while another one has the stream, and
+    /// not before what another one left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotConnected`]: it is not.
+    pub fn check(&self) -> Result<()> {
+        match self.service.is_shared() {
+            true if self.connection.is_standby() => Err(standing_by()),
+            true if self.connection.is_taking_over() => Err(taking_over()),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`LiveOutbox::keep_reply`] for what an app sends of its own accord, if [`LiveOutbox::check`] lets
+    /// it.
+    pub fn keep(self: &Arc<Self>, stanzas: &[Outgoing], changes: Vec<Change>) -> Keeping {
+        match self.check() {
+            Ok(()) => self.keep_reply(stanzas, changes),
+            Err(error) => Keeping { group: None, count: 0, error: Some(error) },
+        }
+    }
+
     /// Stores what is to be sent, together with what other calls bring meanwhile; and with it, all or
     /// none, `changes`. The stanzas must be ones that the stream takes: the service's, or checked by
     /// [`Connection::batch`].
-    pub fn keep(self: &Arc<Self>, stanzas: &[Outgoing], changes: Vec<Change>) -> Keeping {
+    pub fn keep_reply(self: &Arc<Self>, stanzas: &[Outgoing], changes: Vec<Change>) -> Keeping {
         let now = utc();
         let mut state = self.lock();
         if state.closed {
             return Keeping { group: None, count: 0, error: Some(closed()) };
-        }
-        if self.service.is_shared() && self.connection.is_standby() {
-            return Keeping { group: None, count: 0, error: Some(standing_by()) };
         }
         let accepted = state.outbox.accept(now, stanzas);
         let count = accepted.len();
@@ -230,7 +249,7 @@ impl LiveOutbox {
     pub async fn keep_lasting(self: &Arc<Self>, mut stanzas: Vec<Bytes>) -> Vec<Bytes> {
         if !stanzas.is_empty() {
             let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
-            let kept = self.keep(&outgoing, Vec::new()).await;
+            let kept = self.keep_reply(&outgoing, Vec::new()).await;
             stanzas.drain(..kept.stored);
         }
         stanzas
@@ -414,6 +433,12 @@ fn closed() -> Error {
 /// What would be stored here would wait for the end of the process that has the stream.
 fn standing_by() -> Error {
     let text = "this process stands by while another one has the stream to the server; send through that one";
+    Error::new(ErrorKind::NotConnected, text)
+}
+
+fn taking_over() -> Error {
+    let text =
+        "what another process left is being taken over, for some seconds; send again after that";
     Error::new(ErrorKind::NotConnected, text)
 }
 

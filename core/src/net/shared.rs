@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::config::ConnectionConfig;
 use super::connection::Event;
 use super::continuity::Continuity;
+use super::gate::{Gate, Way};
 use super::inbound::{Inbound, register};
 use super::outbound::Outbound;
 use super::role::Role;
@@ -20,6 +21,7 @@ use super::stats::Counters;
 use super::tls::Session;
 use super::wait::bounded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::service::Service;
 use crate::stanza::Stanza;
 use crate::stream::{Batch, IqTracker, OwnAddress};
 
@@ -30,6 +32,8 @@ pub(super) enum Phase {
     Connecting,
     /// Another connection of the same component has the stream; this one takes its place when it ends.
     Standby,
+    /// What a process that is gone left is to be taken over before this one connects.
+    TakingOver,
     Ready,
     /// Closing was asked for.
     Closing,
@@ -105,6 +109,7 @@ pub(super) struct State {
 /// 2.5 back to back, 43 instead of 12 when each comes alone (`benches/connection.rs`).
 pub(super) struct Shared {
     pub(super) config: ConnectionConfig,
+    pub(super) gate: Option<Gate>,
     pub(super) origin: Instant,
     pub(super) state: Mutex<State>,
     pub(super) inbound: Inbound<Event>,
@@ -133,11 +138,20 @@ impl Shared {
         Self {
             inbound: Inbound::new(config.inbound),
             config,
+            gate: None,
             origin: Instant::now(),
             state: Mutex::new(state),
             wake: Notify::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// Connects no sooner than `gate` lets it.
+    pub(super) fn set_gate(&mut self, gate: Gate, service: &Service) {
+        if gate.first_look(service) == Way::Left {
+            self.lock().phase = Phase::TakingOver;
+        }
+        self.gate = Some(gate);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -239,6 +253,13 @@ impl Shared {
                     self.config.domain, self.config.endpoint
                 ),
             ),
+            Phase::TakingOver => Error::new(
+                ErrorKind::NotConnected,
+                format!(
+                    "what another process of {} left is being taken over, for some seconds; send again after that",
+                    self.config.domain
+                ),
+            ),
             Phase::Connecting | Phase::Ready => Error::new(
                 ErrorKind::NotConnected,
                 format!(
@@ -259,7 +280,7 @@ pub(super) enum Submitted {
 
 impl Phase {
     pub(super) fn is_ready_or_over(&self) -> bool {
-        !matches!(self, Self::Connecting | Self::Standby)
+        !matches!(self, Self::Connecting | Self::Standby | Self::TakingOver)
     }
 }
 

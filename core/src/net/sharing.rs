@@ -2,13 +2,31 @@
 
 use std::sync::Arc;
 
+use super::connection::Connection;
+use super::gate::LOOK;
 use super::outbox::LiveOutbox;
 use crate::service::{Delivery, Legacy, Service};
 use crate::store::Durability;
 
 /// Takes over what processes that are gone left: their messages go into `outbox`, and their deliveries
 /// are returned, in order, to be delivered. To be called whenever [`Service::on_news`] says so.
-pub async fn take_over(service: &Arc<Service>, outbox: Option<&Arc<LiveOutbox>>) -> Vec<Delivery> {
+///
+/// None is returned while `connection` [waits](Connection::is_taking_over): others may have to be taken
+/// over from first, and an app could not send an answer yet.
+pub async fn take_over(
+    service: &Arc<Service>,
+    outbox: Option<&Arc<LiveOutbox>>,
+    connection: &Connection,
+) -> Vec<Delivery> {
+    let mut deliveries = adopt(service, outbox).await;
+    while !deliveries.is_empty() && connection.is_taking_over() {
+        let _ = tokio::time::timeout(LOOK, connection.taken_over()).await;
+        deliveries.extend(adopt(service, outbox).await);
+    }
+    deliveries
+}
+
+async fn adopt(service: &Arc<Service>, outbox: Option<&Arc<LiveOutbox>>) -> Vec<Delivery> {
     if let Some(outbox) = outbox {
         outbox.wake_up();
     }

@@ -9,6 +9,8 @@ pub struct Stats {
     pub ready: bool,
     /// Whether another connection of the same component has the stream, and this one waits for its end.
     pub standby: bool,
+    /// Whether what a process that is gone left is to be taken over before this one connects.
+    pub taking_over: bool,
     /// How often a stream came up.
     pub connects: u64,
     /// How often a stream ended or an attempt to connect failed.

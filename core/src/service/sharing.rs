@@ -15,7 +15,7 @@ use super::route::Delivery;
 use super::{Service, Waiting};
 use crate::error::Result;
 use crate::store::{
-    Change, ContactKey, Count, Heard, Listener, Member, News, OutboxRow, QueueName, Shared,
+    Change, ContactKey, Count, Fellows, Heard, Listener, Member, News, OutboxRow, QueueName, Shared,
 };
 
 /// This process among those that serve the app.
@@ -181,7 +181,14 @@ impl Service {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if it cannot be read; it comes again.
     pub fn next_legacy(&self) -> Result<Option<Legacy>> {
         let Some(sharing) = &self.sharing else { return Ok(None) };
-        let Some(queue) = sharing.state.left().pop() else { return Ok(None) };
+        // Who came later took over from who came before.
+        let queue = {
+            let mut left = sharing.state.left();
+            if left.is_empty() {
+                return Ok(None);
+            }
+            left.remove(0)
+        };
         let Waiting { outbox, outbox_done, inbox, .. } = Waiting::load(&*self.store, &queue)?;
         let messages =
             outbox.into_iter().filter_map(|row| row.after(outbox_done)).collect::<Vec<_>>();
@@ -192,6 +199,19 @@ impl Service {
         let changes = done.into_iter().chain([inherit]).collect();
         let deliveries: Vec<_> = inbox.into_iter().filter_map(|row| self.restored(row)).collect();
         Ok(Some(Legacy { messages, deliveries, changes }))
+    }
+
+    /// The other processes that serve this app, and those that did so and were not taken over from.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) if they cannot be read.
+    pub fn fellows(&self) -> Result<Fellows> {
+        match (&self.sharing, self.store.shared()) {
+            (Some(sharing), Some(shared)) => {
+                shared.fellows(self.addresses.store_key(), &sharing.member)
+            }
+            _ => Ok(Fellows::new()),
+        }
     }
 
     /// Whether this process may deliver and send now: not while it is so long out of reach of a shared

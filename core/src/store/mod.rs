@@ -26,8 +26,10 @@ use crate::service::roster::Subscription;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+#[cfg(all(test, feature = "postgres"))]
+pub(crate) use postgres::tests as postgres_tests;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
-pub use shared::{Heard, Listener, Member, News, Shared};
+pub use shared::{Fellow, Fellows, Heard, Listener, Member, News, Shared};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 

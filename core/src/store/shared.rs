@@ -61,6 +61,28 @@ pub struct Member {
     pub number: u64,
 }
 
+/// Another process that serves the same app, or did so and has not been taken over from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fellow {
+    /// Its number.
+    pub number: u64,
+    /// Whether its connection holds its place: a process that is gone does not.
+    pub held: bool,
+    /// When it last said that it is there, in microseconds since the Unix epoch; 0 if it left in order.
+    pub beat: u64,
+    /// Whether that was within the last two seconds.
+    pub fresh: bool,
+    /// Whether it has a stream, as it says.
+    pub up: bool,
+    /// Whether deliveries wait for it.
+    pub inbox: bool,
+    /// Whether messages wait for it.
+    pub outbox: bool,
+}
+
+/// Those who serve an app besides one process.
+pub type Fellows = Vec<Fellow>;
+
 /// A store that several processes have open at once. What one does to a contact the others learn;
 /// what waits is one process's at a time, and another's when that one is gone.
 pub trait Shared: Send + Sync {
@@ -83,6 +105,13 @@ pub trait Shared: Send + Sync {
 
     /// Tells the other processes, soon.
     fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard);
+
+    /// Everybody else who serves `app`, as the store knows them now, and those who are gone and have
+    /// not been taken over from.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn fellows(&self, app: &str, member: &Member) -> Result<Fellows>;
 
     /// Says, soon, whether this process has a stream for the app.
     fn set_up(&self, member: &Member, up: bool);

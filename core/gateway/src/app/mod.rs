@@ -96,7 +96,7 @@ impl Stream {
                 self.connection.check(stanza)?;
                 let head = Bytes::copy_from_slice(stanza.as_bytes());
                 let one = Outgoing { recipient: 0, head, tail: Bytes::new() };
-                outbox.keep(&[one], changes).await.error.map_or(Ok(()), Err)
+                outbox.keep_reply(&[one], changes).await.error.map_or(Ok(()), Err)
             }
         }
     }
@@ -215,7 +215,8 @@ impl App {
         }
         let service = Arc::new(Service::new(service_config(&config, &wire)?, store)?);
         let left = if keeps { service.restore_deliveries()? } else { Vec::new() };
-        let connection = Connection::open_on(&tokio::runtime::Handle::current(), wire);
+        let runtime = tokio::runtime::Handle::current();
+        let connection = Connection::open_for(&runtime, wire, &service, outbox.is_some());
         let outbox =
             outbox.map(|limits| LiveOutbox::new(connection.clone(), Arc::clone(&service), limits));
         if let Some(outbox) = &outbox {
@@ -293,6 +294,11 @@ impl App {
         self.connection.is_standby()
     }
 
+    /// Whether this process waits until what another one left has been taken over.
+    pub fn is_taking_over(&self) -> bool {
+        self.connection.is_taking_over()
+    }
+
     /// Waits until the stream is up.
     ///
     /// # Errors
@@ -319,7 +325,11 @@ impl App {
             Some(_) => RestError::from_outbox,
             None => RestError::from_core,
         };
-        self.within(self.stream.send_stanza(stanza, Vec::new()), kind, failed).await
+        let sending = async {
+            self.outbox.as_ref().map_or(Ok(()), |outbox| outbox.check())?;
+            self.stream.send_stanza(stanza, Vec::new()).await
+        };
+        self.within(sending, kind, failed).await
     }
 
     async fn within(
@@ -390,6 +400,7 @@ impl App {
             &stats.each(),
         );
         self.metrics.standby(&self.config().id, self.is_standby());
+        self.metrics.taking_over(&self.config().id, self.is_taking_over());
         if let Some(outbox) = &self.outbox {
             self.metrics.outbox(&self.config().id, &outbox.stats());
         }
@@ -473,7 +484,7 @@ impl App {
             self.connection.close(Duration::from_secs(1)).await;
             return false;
         }
-        let left = take_over(&self.service, self.outbox.as_ref()).await;
+        let left = take_over(&self.service, self.outbox.as_ref(), &self.connection).await;
         left.into_iter().for_each(|delivery| self.engine.restore(delivery));
         self.engine.wake();
         true

@@ -78,7 +78,7 @@ async fn hear(inner: &Arc<Inner>) -> bool {
         tracing::error!("the app ends here: another process goes on with it; open it again");
         return false;
     }
-    let deliveries = take_over(&inner.service, inner.outbox.as_ref()).await;
+    let deliveries = take_over(&inner.service, inner.outbox.as_ref(), &inner.connection).await;
     let mut queue = inner.queue();
     deliveries.into_iter().for_each(|delivery| queue.lanes.restore(delivery));
     queue.wake_all();

@@ -8,6 +8,8 @@ use crate::service::{InboundServices, LaneLimits, Show};
 use crate::stanza::{Stanza, StanzaKind};
 
 mod durable;
+#[cfg(feature = "postgres")]
+mod takeover;
 
 const S: Duration = Duration::from_secs(1);
 const ROMEO: &str = "romeo@example.net/orchard";

@@ -18,7 +18,7 @@ const SCHEMA: &str = "appxmpp";
 
 /// A database, and the schema in it.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub(super) config: Config,
     pub(super) schema: String,
     shown: String,

@@ -18,7 +18,7 @@ use super::link::{Failure, Link, Op, explain};
 use super::news::Notice;
 use super::sql::{self, op};
 use crate::error::Result;
-use crate::store::{Count, Listener, Member, News};
+use crate::store::{Count, Fellow, Listener, Member, News};
 
 /// How often it says that it is there.
 const BEAT: Duration = Duration::from_secs(1);
@@ -275,7 +275,37 @@ const OTHERS: &str = "
     )
     SELECT id, up, id NOT IN (SELECT id FROM held)
         AND (beat = '-infinity' OR (beat < clock_timestamp() - interval '4 s' AND long.here))
-    FROM member, long WHERE queue = $1 AND id <> $2";
+    FROM member, long WHERE queue = $1 AND id <> $2 ORDER BY id";
+
+/// The other members of an app, and what waits for them.
+const FELLOWS: &str = "
+    WITH held AS (
+        SELECT objid::bigint AS id FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 2
+        AND classid::bigint = (hashtext(current_schema())::bigint & 4294967295)
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+    SELECT id, id IN (SELECT id FROM held), up, beat > clock_timestamp() - interval '2 s',
+        CASE WHEN beat = '-infinity' THEN 0 ELSE (extract(epoch FROM beat) * 1000000)::bigint END,
+        EXISTS (SELECT FROM inbox WHERE inbox.queue = member.queue || '/' || member.id),
+        EXISTS (SELECT FROM outbox WHERE outbox.queue = member.queue || '/' || member.id)
+    FROM member WHERE queue = $1 AND id <> $2 ORDER BY id";
+
+pub(super) fn fellows(app: &str, number: u64) -> Op {
+    op!(FELLOWS, app.to_owned(), number.cast_signed())
+}
+
+pub(super) fn fellow_of(row: &Row) -> Fellow {
+    Fellow {
+        number: sql::number(row, 0),
+        held: row.get(1),
+        up: row.get(2),
+        fresh: row.get(3),
+        beat: sql::number(row, 4),
+        inbox: row.get(5),
+        outbox: row.get(6),
+    }
+}
 
 /// Makes a member that is gone ours to take over, if it is nobody else's who is there.
 const CLAIM: &str = "
@@ -303,8 +333,8 @@ pub(super) fn farewells(pulses: &Pulses) -> Vec<Op> {
         op!("UPDATE member SET beat = '-infinity', up = false WHERE id = ANY($1)", ids.clone()),
         // Of one with nothing left, nothing is kept.
         op!(
-            "DELETE FROM member WHERE id = ANY($1) AND NOT EXISTS (SELECT FROM inbox WHERE inbox.queue = member.queue || '/' || id)
-            AND NOT EXISTS (SELECT FROM outbox WHERE outbox.queue = member.queue || '/' || id)",
+            "DELETE FROM member WHERE id = ANY($1) AND NOT EXISTS (SELECT FROM inbox WHERE inbox.queue = member.queue || '/' || member.id)
+            AND NOT EXISTS (SELECT FROM outbox WHERE outbox.queue = member.queue || '/' || member.id)",
             ids
         ),
     ]

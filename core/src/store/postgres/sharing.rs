@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError};
 
-use super::heart::Pulse;
+use super::heart::{self, Pulse};
 use super::news::Notice;
 use super::worker::{Call, Join};
 use super::{PostgresStore, sql};
 use crate::error::Result;
 use crate::service::roster::Subscription;
-use crate::store::{ContactKey, Heard, Listener, Member, Shared};
+use crate::store::{ContactKey, Fellows, Heard, Listener, Member, Shared};
 
 impl PostgresStore {
     fn pulse(&self, member: &Member) -> Option<Arc<Pulse>> {
@@ -48,6 +48,10 @@ impl Shared for PostgresStore {
         let news = notice.write().into_iter().collect();
         // A store that is closed has nobody to tell.
         let _ = self.call(Call { changes: Vec::new(), news, done: None });
+    }
+
+    fn fellows(&self, app: &str, member: &Member) -> Result<Fellows> {
+        Ok(self.ask(heart::fellows(app, member.number))?.iter().map(heart::fellow_of).collect())
     }
 
     fn set_up(&self, member: &Member, up: bool) {

@@ -9,12 +9,12 @@ use super::*;
 use crate::service::roster::Subscription;
 use crate::service::{Quotas, Resource, Service, ServiceConfig, Show};
 use crate::store::contract::{contents, key};
-use crate::store::{InboxRow, OutboxRow};
+use crate::store::{Fellow, InboxRow, OutboxRow, QueueName};
 
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
 /// An empty place in the database; `None`, and a word about it, where there is none.
-fn place() -> Option<Address> {
+pub(crate) fn place() -> Option<Address> {
     let Ok(url) = std::env::var("APPXMPP_TEST_POSTGRES") else {
         eprintln!("NOT TESTED: no PostgreSQL in APPXMPP_TEST_POSTGRES (make test-rust starts one)");
         return None;
@@ -24,7 +24,7 @@ fn place() -> Option<Address> {
     Some(Address::parse(&url).unwrap().with_schema(&schema))
 }
 
-fn open(place: &Address) -> PostgresStore {
+pub(crate) fn open(place: &Address) -> PostgresStore {
     PostgresStore::open_at(place.clone()).unwrap()
 }
 
@@ -45,6 +45,19 @@ fn put(i: u32) -> Change {
 
 fn run(store: &PostgresStore, sql: &'static str) -> Vec<SqlRow> {
     store.ask(Op { sql, values: Vec::new() }).unwrap()
+}
+
+/// A member of those who serve `app`, as a process leaves it that has just been killed.
+pub(crate) fn kill_one(
+    store: &PostgresStore,
+    app: &str,
+    rows: impl FnOnce(&QueueName) -> Vec<Change>,
+) {
+    let sql =
+        "INSERT INTO member (queue, beat, up) VALUES ($1, clock_timestamp(), true) RETURNING id";
+    let made = store.ask(Op { sql, values: vec![Box::new(app.to_owned())] }).unwrap();
+    let queue = format!("{app}/{}", made[0].get::<_, i64>(0)).into();
+    store.apply(rows(&queue), Durability::Now).unwrap();
 }
 
 /// The text of a refusal, which does not repeat the password.
@@ -260,6 +273,23 @@ fn a_quota_is_one_for_all_processes() {
 }
 
 #[test]
+fn deliveries_alone_are_left_at_a_stop_too() {
+    let Some(place) = place() else { return };
+    let first = service(&place, Quotas::default());
+    let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
+    let inbox = InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into() };
+    first.keep(vec![Change::InboxPut(first.queue().clone(), inbox)], Durability::Now).unwrap();
+    drop(first);
+    let next = service(&place, Quotas::default());
+    let mut legacy = None;
+    until("what was left", || {
+        legacy = next.next_legacy().unwrap();
+        legacy.is_some()
+    });
+    assert_eq!(legacy.unwrap().deliveries[0].id, 77);
+}
+
+#[test]
 fn what_a_process_leaves_is_one_other_s() {
     let Some(place) = place() else { return };
     let first = service(&place, Quotas::default());
@@ -284,10 +314,17 @@ fn what_a_process_leaves_is_one_other_s() {
             Durability::Now,
         )
         .unwrap();
+    let number = queue().rsplit('/').next().unwrap().parse().unwrap();
+    let it = |other: &Service| other.fellows().unwrap().into_iter().find(|it| it.number == number);
     for other in &others {
         assert!(other.next_legacy().unwrap().is_none(), "it is still there");
+        let found = it(other).unwrap();
+        let is_there = found.held && found.fresh && found.beat > 0;
+        assert!(is_there && found.inbox && found.outbox && !found.up, "{found:?}");
     }
     drop(first);
+    let left = it(&others[0]).unwrap();
+    assert_eq!(left, Fellow { number, inbox: true, outbox: true, ..Fellow::default() });
     let mut taken = Vec::new();
     until("the one who takes it", || {
         taken
@@ -302,5 +339,6 @@ fn what_a_process_leaves_is_one_other_s() {
     let mut rows = Vec::new();
     open(&place).load_queue(heir.queue(), &mut |row| rows.push(row)).unwrap();
     assert!(matches!(&rows[..], [Row::Inbox(InboxRow { id: 77, .. })]), "{rows:?}");
+    assert!(others.iter().all(|other| it(other).is_none()));
     assert!(others.iter().all(Service::holds) && !others.iter().any(Service::is_evicted));
 }
