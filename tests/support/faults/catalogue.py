@@ -19,6 +19,8 @@ class Fault:
     #: How often it is chosen, compared with others; where a server takes long to start, less often. 0: by name alone.
     weight: int = 4
     slow_with: str = ""
+    #: The one kind of server that it is chosen for; in front of others it strikes by name alone.
+    only_with: str = ""
     store: str = FILE
 
 
@@ -190,9 +192,10 @@ CATALOGUE = [
     Fault("clock set back", _clock_back, 6),
     Fault("PostgreSQL restarted", _postgres_restarted, 4, store=POSTGRES),
     Fault("PostgreSQL kill -9 and started", _postgres_killed, 4, store=POSTGRES),
-    Fault("kill -9, the store in PostgreSQL", _kill, 0, store=POSTGRES),
-    Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 0, store=POSTGRES),
-    Fault("second gateway started, first kill -9", lambda run: run.take_over(), 0, store=POSTGRES),
+    Fault("kill -9, the store in PostgreSQL", _kill, 6, store=POSTGRES),
+    Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 4, store=POSTGRES),
+    # ejabberd gives both gateways a part of what one sender sends: no order is promised there.
+    Fault("second gateway started, first kill -9", lambda run: run.take_over(), 6, store=POSTGRES, only_with="prosody"),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
     Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
 ]

@@ -33,7 +33,10 @@ def plan(kind: str, runs: int, seed: int, only: str) -> list[tuple[int, Fault]]:
     """Which fault strikes in which run: each at least once in front of one of the servers, the others at random."""
     faults = [fault for fault in CATALOGUE if only in fault.name and (only or fault.weight)]
     random.Random(seed).shuffle(faults)
-    chosen = faults[list(KINDS).index(kind) :: len(KINDS)][:runs]
+    kinds = list(KINDS)
+    turns = [(not only and fault.only_with) or kinds[index % len(kinds)] for index, fault in enumerate(faults)]
+    chosen = [fault for fault, turn in zip(faults, turns, strict=True) if turn == kind][:runs]
+    faults = [fault for fault in faults if only or fault.only_with in ("", kind)]
     dice = random.Random(f"{seed}/{kind}")
     weights = [max(1, fault.weight // 3) if fault.slow_with == kind else max(1, fault.weight) for fault in faults]
     chosen += dice.choices(faults, weights, k=runs - len(chosen))
