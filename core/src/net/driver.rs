@@ -361,11 +361,13 @@ impl<'a> Serving<'a> {
     fn pump(&mut self) -> Result<Wanted, Closed> {
         let mut room = self.shared.inbound.room();
         let mut closed = None;
-        while room > 0 && closed.is_none() {
+        while closed.is_none() {
             let mut state = self.shared.lock();
-            let Some(event) = state.link.as_mut().and_then(|link| link.stream.poll_event()) else {
+            let Some(link) = &mut state.link else { break };
+            if room == 0 && !link.stream.is_logging_in() {
                 break;
-            };
+            }
+            let Some(event) = link.stream.poll_event() else { break };
             if let Some(event) = self.event(&mut state, event, &mut closed) {
                 room = room.saturating_sub(1 + event.byte_len() / READ_BYTES);
                 self.events.push(event);

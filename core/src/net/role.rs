@@ -129,6 +129,15 @@ impl Role {
         }
     }
 
+    /// Whether events are to be polled although there is no room for them.
+    pub(super) fn is_logging_in(&self) -> bool {
+        match self {
+            Self::Component(stream) => stream.is_logging_in(),
+            #[cfg(feature = "client")]
+            Self::Client(account) => account.ready || account.stream.is_logging_in(),
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         match self {
             Self::Component(stream) => stream.stats(),

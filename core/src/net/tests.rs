@@ -210,6 +210,36 @@ async fn an_application_that_takes_nothing_is_not_read_for() {
     writer.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_nothing_is_logged_in_again() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.inbound = Bounds { stanzas: 4, bytes: 1 << 20 };
+    let (connection, mut peer) = connected_with(&server, config).await;
+    for n in 0..3 {
+        peer.send(&format!("<message from='a@b' id='{n}'/>")).await;
+    }
+    while connection.stats().unwrap().inbound_queue < 3 {
+        tokio::task::yield_now().await;
+    }
+    drop(peer);
+    // That the stream is lost takes the last place.
+    let mut peer = server.accept_ready().await;
+    assert_eq!(connection.stats().unwrap().inbound_queue, 4);
+    connection.ready().await.unwrap();
+    connection.send(MESSAGE).await.unwrap();
+    assert_eq!(peer.stanza().await.raw(), MESSAGE);
+    peer.send("<message from='a@b' id='3'/>").await;
+    for n in 0..3 {
+        assert!(
+            matches!(next(&connection).await, Event::Stanza(it) if it.id() == Some(&*n.to_string()))
+        );
+    }
+    assert!(matches!(next(&connection).await, Event::Disconnected { .. }));
+    assert!(matches!(next(&connection).await, Event::Ready));
+    assert!(matches!(next(&connection).await, Event::Stanza(it) if it.id() == Some("3")));
+}
+
 #[tokio::test]
 async fn a_request_gets_the_answer_of_whom_it_asked() {
     let server = Server::start().await;

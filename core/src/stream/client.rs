@@ -395,6 +395,12 @@ impl ClientStream {
         !self.pending.is_empty() || self.backlog
     }
 
+    /// Whether there is no session yet. Until then there are few events, whatever the server sends, and
+    /// none of what the log-in takes is done unless [`poll_event`](Self::poll_event) is called.
+    pub fn is_logging_in(&self) -> bool {
+        !matches!(self.state, State::Ready | State::Closing | State::Closed)
+    }
+
     /// Whether stanzas may be sent.
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
@@ -437,7 +443,9 @@ impl ClientStream {
             Incoming::Skipped(error) => {
                 self.took();
                 self.stats.skipped += 1;
-                self.pending.push_back(ClientEvent::Skipped(error));
+                if !self.is_logging_in() {
+                    self.pending.push_back(ClientEvent::Skipped(error));
+                }
             }
             Incoming::Closed => {
                 let closing = self.state == State::Closing;

@@ -262,6 +262,13 @@ impl ComponentStream {
         self.pending.is_some() || self.backlog
     }
 
+    /// Whether the server has not accepted the handshake yet. Until then there is no event but
+    /// [`Event::Ready`] or [`Event::Closed`], and none of what the log-in takes is done unless
+    /// [`poll_event`](Self::poll_event) is called.
+    pub fn is_logging_in(&self) -> bool {
+        matches!(self.state, State::Header { .. } | State::Handshake { .. })
+    }
+
     /// Whether stanzas may be sent.
     pub fn is_ready(&self) -> bool {
         self.state == State::Ready
@@ -280,7 +287,7 @@ impl ComponentStream {
             Incoming::Error(error) => self.end(Closed::PeerError(error)),
             Incoming::Skipped(error) => {
                 self.stats.skipped += 1;
-                return Some(Event::Skipped(error));
+                return (!self.is_logging_in()).then_some(Event::Skipped(error));
             }
             Incoming::Closed => self.end(match self.state {
                 State::Closing { .. } => Closed::ByUs,

@@ -14,8 +14,10 @@
 //! [`poll_timeout`](ComponentStream::poll_timeout). A driver that cannot take more events stops
 //! polling them, and stops giving input as soon as there is a
 //! [backlog](ComponentStream::has_backlog): nothing is lost meanwhile, and the peer is not taken for
-//! dead. Times are durations since any
-//! moment the driver chose.
+//! dead. It goes on polling as long as the stream is
+//! [logging in](ComponentStream::is_logging_in), because the server waits for the log-in only so long,
+//! and whoever takes no events may still want to send. Times are durations since any moment the driver
+//! chose.
 
 #[cfg(feature = "client")]
 mod client;

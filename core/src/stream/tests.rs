@@ -406,6 +406,22 @@ fn log_in_has_its_time() {
 }
 
 #[test]
+fn nothing_but_its_end_comes_of_a_log_in() {
+    let mut pair = Pair::new(config(), accepts("bot.example", "test"));
+    assert!(pair.component.is_logging_in());
+    pair.hear("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>");
+    assert!(pair.component.is_logging_in());
+    pair.hear("<message><b:c/></message><message from='a@b'/>");
+    assert!(pair.seen().is_empty());
+    assert_eq!(pair.component.stats(), Stats { skipped: 1, ignored: 1 });
+    pair.hear("<handshake/>");
+    assert!(!pair.component.is_logging_in());
+    assert!(matches!(pair.seen()[..], [Event::Ready]));
+    pair.hear("<message><b:c/></message>");
+    assert!(matches!(pair.seen()[..], [Event::Skipped(_)]));
+}
+
+#[test]
 fn the_server_gives_a_silent_component_its_time_too() {
     let mut server = AcceptStream::new(accepts("bot.example", "test"), s(0));
     assert_eq!(server.poll_timeout(), Some(s(15)));

@@ -225,8 +225,10 @@ impl Link {
 
     fn poll(&mut self, ctx: &mut Ctx, server: &mut Server) -> bool {
         let mut moved = false;
-        while self.events.len() < ctx.profile.inbound {
-            let Some(live) = &mut self.live else { break };
+        while let Some(live) = &mut self.live {
+            if self.events.len() >= ctx.profile.inbound && !live.stream.is_logging_in() {
+                break;
+            }
             let Some(event) = live.stream.poll_event() else { break };
             moved = true;
             match event {

@@ -326,6 +326,22 @@ fn a_cut_while_resuming_keeps_the_session_for_the_next_attempt() {
 }
 
 #[test]
+fn before_the_session_nothing_comes_of_stanzas() {
+    let mut d = Dialogue::new(config(), None);
+    d.log_in();
+    d.seen();
+    d.hear("<message><body>&nbsp;</body></message><message from='a@b'/>");
+    d.hear(SESSION);
+    assert!(d.stream.is_logging_in());
+    assert!(d.seen().is_empty());
+    assert_eq!(d.stream.stats(), Stats { skipped: 1, ignored: 1 });
+    d.hear(BOUND);
+    d.hear(ENABLED);
+    assert!(!d.stream.is_logging_in());
+    assert!(matches!(d.seen()[..], [ClientEvent::Ready { resumed: false, .. }]));
+}
+
+#[test]
 fn a_poisonous_stanza_counts_as_handled() {
     let mut d = Dialogue::up(config());
     let deep = format!("<message>{}{}</message>", "<a>".repeat(16_000), "</a>".repeat(16_000));
