@@ -185,8 +185,8 @@ impl App {
     /// process, so that deliveries are worth keeping in it, and `outbox` what may wait there to be sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](appxmpp::error::ErrorKind::Config) for settings that cannot work, [`ErrorKind::Store`](appxmpp::error::ErrorKind::Store) for a store that
-    /// cannot be read.
+    /// [`ErrorKind::Config`] for settings that cannot work, [`ErrorKind::Store`] for a store that cannot
+    /// be read.
     pub fn open(
         config: config::App,
         store: Box<dyn Store>,
