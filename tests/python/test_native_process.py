@@ -41,6 +41,7 @@ def python(server):
     def start(code, **environ):
         process = subprocess.Popen(
             [sys.executable, "-c", HEAD + textwrap.dedent(code)],
+            stdin=subprocess.PIPE,  # some wait for its end
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
