@@ -30,6 +30,8 @@ use login::read_failure;
 /// How much may be sent that the server has not acknowledged.
 const UNACKED_STANZAS: usize = 4096;
 const UNACKED_BYTES: usize = 8 * 1024 * 1024;
+/// How many stanzas may come between the binding of the resource and the session's beginning.
+const EARLY_STANZAS: usize = 1024;
 
 /// When the stream is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +185,8 @@ pub struct ClientStream {
     /// With stream management.
     counters: Option<Counters>,
     session_id: Option<String>,
+    /// What came for the bound address before the session began.
+    early: Vec<Stanza>,
     sent: u64,
     prober: Prober,
     asked: u64,
@@ -208,6 +212,7 @@ impl ClientStream {
             resumption,
             counters: None,
             session_id: None,
+            early: Vec::new(),
             sent: 0,
             prober: Prober::new(now, None, None),
             asked: 0,

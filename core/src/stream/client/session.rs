@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{ClientEvent, ClientStream, Closed, State, StreamError};
+use super::{ClientEvent, ClientStream, Closed, EARLY_STANZAS, State, StreamError};
 use crate::jid::{Jid, WireJid};
 use crate::ns;
 use crate::stanza::{Stanza, StanzaBuilder, StanzaKind};
@@ -70,6 +70,9 @@ impl ClientStream {
         let roster = StanzaBuilder::iq().id(&id).type_("get").element(&query, &scope).finish();
         self.put(self.now, roster.as_bytes());
         self.put(self.now, b"<presence/>");
+        for stanza in std::mem::take(&mut self.early) {
+            self.hand_on(stanza);
+        }
     }
 
     pub(super) fn put(&mut self, now: Duration, stanza: &[u8]) -> u64 {
@@ -84,15 +87,31 @@ impl ClientStream {
 
     pub(super) fn stanza(&mut self, stanza: Stanza) {
         match self.state {
+            // The server cannot be told of it any more, so it keeps it for the next session.
+            State::Closing if self.counters.is_some() => self.stats.ignored += 1,
             State::Ready | State::Closing => {
                 self.took();
-                if !self.own_iq(&stanza) {
-                    self.pending.push_back(ClientEvent::Stanza(stanza));
-                }
+                self.hand_on(stanza);
             }
+            // The server has routed to this address since it bound it, and does not count this.
+            State::Enable => self.too_early(stanza),
             State::Bind if self.is_answer(&stanza, "bind") => self.bound(&stanza),
             _ => self.stats.ignored += 1,
         }
+    }
+
+    fn hand_on(&mut self, stanza: Stanza) {
+        if !self.own_iq(&stanza) {
+            self.pending.push_back(ClientEvent::Stanza(stanza));
+        }
+    }
+
+    fn too_early(&mut self, stanza: Stanza) {
+        if self.early.len() < EARLY_STANZAS {
+            return self.early.push(stanza);
+        }
+        let text = "too many stanzas came before stream management was enabled";
+        self.violation(StreamError::new("policy-violation").with_text(text));
     }
 
     /// Takes the iqs that are this stream's own business.

@@ -341,6 +341,60 @@ fn before_the_session_nothing_comes_of_stanzas() {
     assert!(matches!(d.seen()[..], [ClientEvent::Ready { resumed: false, .. }]));
 }
 
+/// The ids of the stanzas that were handed out.
+fn ids(events: &[ClientEvent]) -> Vec<&str> {
+    let stanzas = events.iter().filter_map(|event| match event {
+        ClientEvent::Stanza(stanza) => stanza.id(),
+        _ => None,
+    });
+    stanzas.collect()
+}
+
+#[test]
+fn what_comes_between_the_address_and_the_session_is_handed_out_and_not_counted() {
+    let mut d = Dialogue::new(ClientConfig { confirm: true, ..config() }, None);
+    d.log_in();
+    d.hear(SESSION);
+    d.hear(&format!("{BOUND}<message id='1'/><message id='2'/>"));
+    assert!(d.seen().is_empty());
+    d.hear(&format!("{ENABLED}<message id='3'/>"));
+    let seen = d.seen();
+    assert!(matches!(seen[0], ClientEvent::Ready { .. }));
+    assert_eq!(ids(&seen), ["1", "2", "3"]);
+    d.stream.confirm(1);
+    assert_eq!(d.hear("<r xmlns='urn:xmpp:sm:3'/>"), "<a xmlns='urn:xmpp:sm:3' h='1'/>");
+}
+
+#[test]
+fn what_comes_before_the_session_is_bounded() {
+    let mut d = Dialogue::new(config(), None);
+    d.log_in();
+    d.hear(SESSION);
+    d.hear(BOUND);
+    d.hear(&"<message/>".repeat(EARLY_STANZAS));
+    assert!(d.seen().is_empty());
+    d.hear("<message/>");
+    assert!(matches!(d.closed(), Closed::Violation(_)));
+}
+
+#[test]
+fn what_comes_after_the_last_acknowledgement_is_left_to_the_next_session() {
+    let mut d = Dialogue::up(config());
+    d.hear("<message id='1'/>");
+    d.stream.close(s(1), s(2));
+    assert!(d.said().contains("h='1'"));
+    d.hear("<message id='2'/></stream:stream>");
+    assert_eq!(ids(&d.seen()), ["1"]);
+
+    let mut d = Dialogue::new(ClientConfig { stream_management: false, ..config() }, None);
+    d.log_in();
+    d.hear(SESSION);
+    d.hear(BOUND);
+    d.stream.close(s(1), s(2));
+    d.hear("<message id='2'/></stream:stream>");
+    assert_eq!(ids(&d.seen()), ["2"], "a server without it keeps nothing");
+}
+
 #[test]
 fn a_poisonous_stanza_counts_as_handled() {
     let mut d = Dialogue::up(config());
