@@ -10,10 +10,10 @@ use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LANGUAGE, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use super::client::{Answer, Failure, Poster};
+use super::mark::mark;
 use super::reply::{self, Inbound, Outcome};
 use super::sign::{self, Signer};
 use super::target::Target;
@@ -436,9 +436,7 @@ impl<O: Outbox> Engine<O> {
         if !self.outbox.keeps() {
             return format!("{}-{:x}", self.run, delivery.id);
         }
-        let digest = Sha256::digest(delivery.stanza.raw());
-        let mark = digest.iter().take(4).fold(0_u32, |mark, byte| mark << 8 | u32::from(*byte));
-        format!("{mark:08x}-{:x}", delivery.id)
+        format!("{:08x}-{:x}", mark(&delivery.stanza), delivery.id)
     }
 
     /// Asks the callback what it would like to get, as mod_rest does when a host is loaded.

@@ -4,6 +4,7 @@ pub mod client;
 pub mod codes;
 pub mod engine;
 mod link;
+mod mark;
 pub mod multipart;
 pub mod reply;
 pub mod sign;
