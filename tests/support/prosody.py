@@ -35,6 +35,7 @@ authentication = "internal_plain"
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 c2s_stanza_size_limit = 1048576
+smacks_max_queue_size = 10000
 ssl = {{ key = "{self.certificate.key}", certificate = "{self.certificate.certificate}" }}
 
 VirtualHost "{self.domain}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .. import aio
 from ..proxy import TO_CLIENT, TO_SERVER
 from . import app
-from .world import FILE, POSTGRES, SMALL_DISK, Run
+from .world import ACCOUNT, COMPONENT, FILE, POSTGRES, SMALL_DISK, Run
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Fault:
     #: The one kind of server that it is chosen for; in front of others it strikes by name alone.
     only_with: str = ""
     store: str = FILE
+    role: str = COMPONENT
 
 
 def _kill(run: Run) -> None:
@@ -198,4 +199,10 @@ CATALOGUE = [
     Fault("second gateway started, first kill -9", lambda run: run.take_over(), 6, store=POSTGRES, only_with="prosody"),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
     Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
+    Fault("an account: kill -9", _kill, 6, role=ACCOUNT),
+    Fault("an account: stopped and started", _stop, 2, role=ACCOUNT),
+    Fault("an account: connection reset", _cut, 6, role=ACCOUNT),
+    Fault("an account: silent in both directions", _blocked(TO_SERVER, TO_CLIENT), 4, role=ACCOUNT),
+    Fault("an account: refused, meanwhile kill -9", _cut_off_and_killed, 4, role=ACCOUNT),
+    Fault("an account: app down, meanwhile kill -9", _app_down_and_killed, 4, role=ACCOUNT),
 ]

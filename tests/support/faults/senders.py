@@ -26,18 +26,43 @@ class Ledger:
     said: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Bot:
+    """Who the app is: all addresses of a component's domain, or an account's one."""
+
+    #: Where contacts write to, and where they ping: an iq to an account's bare address is its server's to answer.
+    jid: str
+    full: str
+    #: What its processes log in to the gateway with.
+    login: str
+    secret: str
+    #: Where its server listens for it, and what the gateway is told, with the port it is to use instead.
+    server_port: int
+    backend: Callable[[int], str]
+
+    @property
+    def is_account(self) -> bool:
+        return "@" in self.login
+
+    def sender(self, name: str) -> str:
+        """The address that a process of the app sends from."""
+        return self.login if self.is_account else f"{name}@{self.login}"
+
+
 class Worker:
     """One process of the app: posts messages to contacts, one after the other."""
 
     def __init__(
-        self, name: str, run: str, port: Callable[[], int], domain: str, secret: str, batch: bool, dice: random.Random
+        self, name: str, run: str, port: Callable[[], int], bot: Bot, batch: bool, dice: random.Random
     ) -> None:
         """`port` says where the gateway is now.
 
         With `batch` it uses the private API, each call to all contacts; else POST /rest, one contact each."""
-        self._name, self._run, self._port, self._domain, self._batch, self._dice = name, run, port, domain, batch, dice
-        credentials = base64.b64encode(f"{domain}:{secret}".encode()).decode()
-        self._head = f"Host: {domain}\r\nAuthorization: Basic {credentials}\r\nContent-Type: application/json\r\n"
+        self._name, self._run, self._port, self._batch, self._dice = name, run, port, batch, dice
+        self._sender = bot.sender(name)
+        host = bot.login.rpartition("@")[2]
+        credentials = base64.b64encode(f"{bot.login}:{bot.secret}".encode()).decode()
+        self._head = f"Host: {host}\r\nAuthorization: Basic {credentials}\r\nContent-Type: application/json\r\n"
 
     async def work(self, contacts: list[Contact], ledger: Ledger, over: asyncio.Event) -> None:
         number = 0
@@ -77,16 +102,15 @@ class Worker:
         number: int,
     ) -> set[str]:
         """Those for whom it was accepted."""
-        sender = f"{self._name}@{self._domain}"
         if self._batch:
             # One call has one body: the contact finds its stream by the sender's name and its own.
             path, call = (
                 "/appxmpp/v1/message",
-                {"jids": to, "from": sender, "body": f"{self._run}.{self._name}-*.{number}"},
+                {"jids": to, "from": self._sender, "body": f"{self._run}.{self._name}-*.{number}"},
             )
         else:
             body = f"{self._run}.{streams[to[0]]}.{number}"
-            path, call = "/rest", {"kind": "message", "type": "chat", "to": to[0], "from": sender, "body": body}
+            path, call = "/rest", {"kind": "message", "type": "chat", "to": to[0], "from": self._sender, "body": body}
         data = json.dumps(call).encode()
         writer.write(f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -101,15 +125,15 @@ class Worker:
         return set()
 
 
-async def write(contact: Contact, bot: str, run: str, ledger: Ledger, over: asyncio.Event, pause: float) -> None:
+async def write(contact: Contact, bot: Bot, run: str, ledger: Ledger, over: asyncio.Event, pause: float) -> None:
     """A contact writes to the app, and pings it now and then: what is behind an answered ping was received."""
     said = ledger.said.setdefault(contact.name, [])
     number = 0
     while not over.is_set():
         number += 1
         body = f"{run}.{contact.name}.{number}"
-        if await contact.say(bot, body):
+        if await contact.say(bot.jid, body):
             said.append(body)
         if number % 10 == 0:
-            await contact.ping(bot, f"{body}.ping")
+            await contact.ping(bot.full, f"{body}.ping")
         await asyncio.sleep(pause)

@@ -97,6 +97,15 @@ class Recording:
                     back.add(Message(fields.get("from", "").partition("/")[0], message.body))
         return back
 
+    def passes(self, direction: str) -> dict[str, list[int]]:
+        """Body -> when it passed, as a number that counts messages."""
+        passes: dict[str, list[int]] = {}
+        links = [link for _, link in sorted(self._links.items())]
+        messages = (message for link in links for _, message, _ in link.flows[direction].stanzas() if message)
+        for index, message in enumerate(messages):
+            passes.setdefault(message.body, []).append(index)
+        return passes
+
     def needless(self, direction: str, slack: float) -> set[Message]:
         """Messages that passed again although proven to be read `slack` seconds before their connection ended."""
         known: set[Message] = set()

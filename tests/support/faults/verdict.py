@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..proxy import TO_CLIENT, TO_SERVER
 from .app import CountingApp
 from .contact import Contact
-from .senders import Ledger
+from .senders import Bot, Ledger
 from .tap import Message, Recording
 
 #: A repeat is needless when its message was acknowledged so long before the connection or the process ended.
@@ -45,9 +45,9 @@ class Book:
     """All that is known of one run."""
 
     def __init__(
-        self, run: str, ledger: Ledger, contacts: list[Contact], app: CountingApp, recording: Recording
+        self, run: str, bot: Bot, ledger: Ledger, contacts: list[Contact], app: CountingApp, recording: Recording
     ) -> None:
-        self._run, self._ledger, self._app, self._recording = run, ledger, app, recording
+        self._run, self._bot, self._ledger, self._app, self._recording = run, bot, ledger, app, recording
         self._contacts = contacts
 
     def _outbound(self) -> dict[str, list[tuple[int, str]]]:
@@ -159,18 +159,23 @@ class Book:
         return verdict
 
     def _order(self, verdict: Verdict) -> None:
-        for streams in (self._outbound(), self._inbound(), self._replies()):
+        # An account's server keeps messages while nobody is there and hands them out beside new ones. What it was not
+        # told of it gives again, and the delivery is another one then.
+        given = self._recording.passes(TO_CLIENT) if self._bot.is_account else {}
+        for streams, is_given in ((self._outbound(), False), (self._inbound(), True), (self._replies(), True)):
             for stream, seen in streams.items():
                 first: dict[int, str] = {}
                 late, other, highest = [], [], 0
                 for number, identity in seen:
+                    body = f"{self._run}.{stream}.{number}"
+                    passed = given.get(body, [number]) if is_given else [number]
                     if number in first:
                         verdict.duplicated += 1
-                        if first[number] != identity:
-                            other.append(f"{self._run}.{stream}.{number}")
+                        if first[number] != identity and len(passed) < 2:
+                            other.append(body)
                         continue
-                    if number < highest:
-                        late.append(f"{self._run}.{stream}.{number}")
-                    first[number], highest = identity, max(highest, number)
+                    if passed[-1] < highest:
+                        late.append(body)
+                    first[number], highest = identity, max(highest, passed[0])
                 verdict.disordered += verdict.fault("out of order", late)
                 verdict.fault("twice with another id", other)

@@ -22,14 +22,15 @@ from ..server import Server
 from ..waiting import until
 from .app import CountingApp
 from .contact import Contact
-from .senders import Ledger, Worker, write
+from .senders import Bot, Ledger, Worker, write
 from .tap import Recording
 from .verdict import Book, Verdict
 
 DOMAIN, SECRET = "faults.localhost", "s3cret"
-BOT = f"bot@{DOMAIN}"
 #: Where the gateway keeps what waits.
 FILE, SMALL_DISK, POSTGRES = "file", "small disk", "postgresql"
+#: How the gateway is known to the server.
+COMPONENT, ACCOUNT = "component", "account"
 #: How long what was promised may take to arrive, once nothing is broken any more.
 SETTLE = 30.0
 _FAKETIME = "/usr/lib/{}/faketime/libfaketimeMT.so.1"
@@ -66,35 +67,59 @@ def _spawn(work: Coroutine[Any, Any, Any]) -> concurrent.futures.Future[Any]:
 class Run:
     """Load in both directions, until it is told to end."""
 
-    def __init__(self, world: World, name: str, dice: random.Random, *, store: str = FILE) -> None:
+    def __init__(
+        self, world: World, name: str, dice: random.Random, *, store: str = FILE, role: str = COMPONENT
+    ) -> None:
         self.world, self.name, self.dice = world, name, dice
         self.server = world.server
+        self.bot = self._bot(role)
         #: What the server had read may be lost with it; what was done cannot be noted in a store that is away.
         self.server_was_killed = self.store_was_away = False
         self.ledger, self.recording = Ledger(), Recording()
         self.app = CountingApp(replies=dice.random() < 0.5)
         aio.run(self.app.start())
-        self.proxy = Proxy(self.server.component_port, tap=self.recording)
+        self.proxy = Proxy(self.bot.server_port, tap=self.recording)
         self.folder = folders.folder("faults")
         self._is_mounted = store == SMALL_DISK and _mount(self.folder)
         self._store = world.postgres.database() if store == POSTGRES else f"sqlite:{self.folder}/state.db"
         self.clock = self.folder.with_suffix(".clock")
-        self.book = Book(name, self.ledger, world.contacts, self.app, self.recording)
+        self.book = Book(name, self.bot, self.ledger, world.contacts, self.app, self.recording)
         self._over = asyncio.Event()
         self._load: list[concurrent.futures.Future[Any]] = []
         self.gateway = self._gateway()
 
+    def _bot(self, role: str) -> Bot:
+        if role == COMPONENT:
+            return Bot(
+                f"bot@{DOMAIN}",
+                f"bot@{DOMAIN}/bot",
+                DOMAIN,
+                SECRET,
+                self.server.component_port,
+                lambda port: self.server.backend(DOMAIN, port),
+            )
+        account = self.server.account("bot")
+        return Bot(
+            account.jid,
+            f"{account.jid}/bot",
+            account.jid,
+            account.password,
+            self.server.c2s_port,
+            lambda port: self.server.account_backend(account.jid, port, tls="none"),
+        )
+
     def _gateway(self) -> Gateway:
         app = {
             "id": "faults",
-            "backend": f"component://{DOMAIN}@127.0.0.1:{self.proxy.port}",
-            "secret": SECRET,
+            "backend": self.bot.backend(self.proxy.port),
+            "secret": self.bot.secret,
             "callback_url" if self.app.replies else "url": f"http://127.0.0.1:{self.app.port}",
             "webhook_timeout_seconds": 1,
             "webhook_pause_ms": 100,
             "webhook_longest_pause_seconds": 1,
             "keepalive_seconds": 1,
-            "keepalive_timeout_seconds": 1,
+            # An account's server first hands out what it kept, and takes its time for that.
+            "keepalive_timeout_seconds": 3 if self.bot.is_account else 1,
             "bounce_wait_ms": 0,
         }
         env = {"APPXMPP_STORE_URL": self._store, "APPXMPP_LOG_LEVEL": "info"}
@@ -111,11 +136,11 @@ class Run:
         self.gateway.wait_ready()
         self.world.wait_online()
         for number in range(3):
-            worker = Worker(f"w{number}", self.name, self._port, DOMAIN, SECRET, number == 2, self.dice)
+            worker = Worker(f"w{number}", self.name, self._port, self.bot, number == 2, self.dice)
             self._load.append(_spawn(worker.work(self.world.contacts, self.ledger, self._over)))
         for contact in self.world.contacts:
             pause = self.dice.uniform(0.004, 0.02)
-            self._load.append(_spawn(write(contact, BOT, self.name, self.ledger, self._over, pause)))
+            self._load.append(_spawn(write(contact, self.bot, self.name, self.ledger, self._over, pause)))
         self.progress(self.dice.randrange(10, 200))
 
     def _port(self) -> int:
@@ -189,7 +214,7 @@ class Run:
                 nonlocal attempts
                 attempts += 1
                 identity = f"{self.name}.{contact.name}.last.{attempts}.ping"
-                aio.run(contact.ping(BOT, identity))
+                aio.run(contact.ping(self.bot.full, identity))
                 try:
                     aio.run(contact.until(lambda: identity in contact.answered | contact.bounced), 20)
                 except TimeoutError:
