@@ -344,9 +344,19 @@ impl<'a> Serving<'a> {
                 timer.as_mut().reset(wanted.deadline);
             }
             tokio::select! {
-                ready = socket.readable(), if wanted.read => self.read(ready, &mut buffer),
+                ready = socket.readable(), if wanted.read => {
+                    let count = ready.and_then(|()| socket.try_read(&mut buffer));
+                    self.read(count, &buffer);
+                }
                 ready = socket.writable(), if wanted.write => self.flush(ready),
-                () = timer.as_mut() => self.handle_timeout(),
+                () = timer.as_mut() => {
+                    // What has come in time counts, even if this process slept and is told of the
+                    // time first.
+                    if wanted.read {
+                        self.read(socket.read_now(&mut buffer), &buffer);
+                    }
+                    self.handle_timeout();
+                }
                 key = hashed(&mut self.hashing) => self.handle_hashed(key),
                 () = self.shared.wake.notified() => if self.shared.config.gather {
                     // Whoever is ready sends first.
@@ -477,9 +487,8 @@ impl<'a> Serving<'a> {
         Ok(Wanted { read, write, deadline: self.shared.origin + due })
     }
 
-    fn read(&mut self, ready: io::Result<()>, buffer: &mut [u8]) {
-        let result = ready.and_then(|()| self.socket.try_read(buffer));
-        let count = match result {
+    fn read(&mut self, count: io::Result<usize>, buffer: &[u8]) {
+        let count = match count {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,

@@ -1,6 +1,6 @@
 //! Sockets that any thread may write to, and how they are made.
 
-use std::io;
+use std::io::{self, Read};
 #[cfg(feature = "tls")]
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
@@ -89,6 +89,14 @@ impl Socket {
             }
         };
         emptied.map_or(result, Ok)
+    }
+
+    /// Reads what is there, whatever the runtime knows of it.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.kind {
+            Kind::Tcp(stream) => (&*SockRef::from(stream)).read(buffer),
+            Kind::Unix(stream) => (&*SockRef::from(stream)).read(buffer),
+        }
     }
 
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
