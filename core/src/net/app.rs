@@ -1,6 +1,7 @@
 //! One app on one connection: the [connection](Connection), App Engine's [service](crate::service)
 //! and the app's deliveries, put together.
 
+mod claim;
 mod config;
 mod delivery;
 mod several;
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::cork::Next;
 use super::inbound::register;
 use super::outbox::{Kept, LiveOutbox, utc};
 use super::runtime::{self, Owned};
@@ -33,6 +35,7 @@ use crate::service::{
 };
 use crate::stream::Batch;
 
+use claim::Claim;
 pub use config::AppConfig;
 pub use delivery::{Claimed, Outcome};
 pub use stats::AppStats;
@@ -43,6 +46,8 @@ struct Queue {
     pullers: Vec<Waker>,
     /// Who waits for room, or for the lanes to be empty.
     others: Vec<Waker>,
+    /// How many deliveries are being handled.
+    claimed: usize,
     over: bool,
 }
 
@@ -54,6 +59,8 @@ pub(super) struct Inner {
     config: config::Own,
     origin: Instant,
     queue: Mutex<Queue>,
+    /// A delivery is being handled and the next one waits: answers to it are to come.
+    more: AtomicBool,
     /// Wakes the task: there is room in the lanes, or the app is closing.
     wake: Notify,
     closing: AtomicBool,
@@ -135,8 +142,10 @@ impl App {
                 lanes: waiting,
                 pullers: Vec::new(),
                 others: Vec::new(),
+                claimed: 0,
                 over: false,
             }),
+            more: AtomicBool::new(false),
             config: config::Own { lanes, room_timeout },
             wake: Notify::new(),
             closing: AtomicBool::new(false),
@@ -203,7 +212,7 @@ impl App {
         let mut next = 0;
         while let Some((batch, range)) = message_batch(&sending, next) {
             next = range.end;
-            let sent = inner.connection.send_many(batch).await;
+            let sent = inner.connection.send_many(batch).followed_by(inner.next()).await;
             if settle(&mut sending, range, &sent) {
                 break;
             }
@@ -259,7 +268,8 @@ impl App {
                     .get_or_insert_with(|| std::time::Instant::now() + bounded(timeout))
                     .saturating_duration_since(std::time::Instant::now()),
             };
-            let sent = inner.connection.send_many_checked(batch, left, slice, &mut check);
+            let follows = inner.next();
+            let sent = inner.connection.send_followed(batch, follows, left, slice, &mut check);
             if settle(&mut sending, range, &sent) {
                 break;
             }
@@ -329,7 +339,7 @@ impl App {
     /// [`ErrorKind::Closed`] when the app was closed and no delivery is left.
     pub async fn next_batch(&self, max: usize) -> Result<Vec<Claimed>> {
         let inner = self.inner()?;
-        match (Claim { inner, max: max.max(1), waker: None }).await {
+        match Claim::new(inner, max).await {
             Some(claimed) => Ok(claimed),
             None => Err(Error::new(ErrorKind::Closed, "the app is closed: no delivery will come")),
         }
@@ -396,6 +406,16 @@ impl Inner {
 
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    /// Whether what is sent now is followed by more.
+    fn next(&self) -> Next {
+        if self.more.load(Ordering::Relaxed) { Next::More } else { Next::Unknown }
+    }
+
+    /// To be called when the queue has changed.
+    fn note(&self, queue: &Queue) {
+        self.more.store(queue.claimed > 0 && queue.lanes.has_ready(), Ordering::Relaxed);
     }
 
     /// The service, which knows what day it is.
@@ -494,54 +514,6 @@ fn settle(sending: &mut Sending, range: std::ops::Range<usize>, sent: &Sent) -> 
 fn fail_from(sending: &mut Sending, start: usize) {
     for index in start..sending.stanzas.len() {
         sending.fail(index);
-    }
-}
-
-struct Claim<'a> {
-    inner: &'a Arc<Inner>,
-    max: usize,
-    waker: Option<Waker>,
-}
-
-impl Drop for Claim<'_> {
-    /// A wake-up that came while the wait was given up goes to somebody else.
-    fn drop(&mut self) {
-        let Some(waker) = self.waker.take() else { return };
-        let mut queue = self.inner.queue();
-        queue.pullers.retain(|known| !known.will_wake(&waker));
-        if queue.lanes.has_ready() {
-            queue.wake_puller();
-        }
-    }
-}
-
-impl Future for Claim<'_> {
-    type Output = Option<Vec<Claimed>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let inner = self.inner;
-        // Out of a shared store's reach, others may deliver in our place.
-        let max = if inner.service.holds() { self.max } else { 0 };
-        let mut queue = inner.queue();
-        let claimed = queue.lanes.claim(max);
-        if claimed.is_empty() {
-            if queue.over && queue.lanes.is_empty() {
-                return Poll::Ready(None);
-            }
-            // Each of them is woken for one delivery: a waker that nobody looks at would swallow it.
-            if let Some(old) = self.waker.take() {
-                queue.pullers.retain(|known| !known.will_wake(&old));
-            }
-            register(&mut queue.pullers, context.waker());
-            self.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        if queue.lanes.has_ready() {
-            queue.wake_puller();
-        }
-        drop(queue);
-        let claimed = claimed.into_iter().map(|one| Claimed::new(inner, one)).collect();
-        Poll::Ready(Some(claimed))
     }
 }
 

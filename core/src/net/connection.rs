@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::ConnectionConfig;
+use super::cork::Next;
 use super::driver;
 use super::gate::Gate;
 use super::inbound::Weight;
@@ -267,14 +268,27 @@ impl Connection {
 
     /// Sends several stanzas, in order and with one write; returns when they are written. Waits
     /// while too much waits already.
+    ///
+    /// Of many small sends that follow each other closely, while nothing comes in, the kernel may
+    /// hold some back for some milliseconds, to put them into one segment.
     pub fn send_many(&self, batch: Batch) -> Sending<'_> {
         Sending::new(self.shared(), batch)
     }
 
     /// [`Connection::send_many`] on this thread, at most for `timeout`.
     pub fn send_many_blocking(&self, batch: Batch, timeout: Duration) -> Sent {
+        self.send_blocking_followed(batch, Next::Unknown, timeout)
+    }
+
+    /// [`Connection::send_many_blocking`] by who knows what follows.
+    pub(super) fn send_blocking_followed(
+        &self,
+        batch: Batch,
+        next: Next,
+        timeout: Duration,
+    ) -> Sent {
         let never = |_: Duration| ControlFlow::<()>::Continue(());
-        self.send_many_checked(batch, timeout, Duration::MAX, never)
+        self.send_followed(batch, next, timeout, Duration::MAX, never)
     }
 
     /// [`Connection::send_many`] on this thread, at most for `timeout`, with a `check` every
@@ -286,7 +300,20 @@ impl Connection {
         slice: Duration,
         check: impl FnMut(Duration) -> ControlFlow<B>,
     ) -> Sent {
-        match block_on_checked(self.send_many(batch), Some(timeout), slice, check) {
+        self.send_followed(batch, Next::Unknown, timeout, slice, check)
+    }
+
+    /// [`Connection::send_many_checked`] by who knows what follows.
+    pub(super) fn send_followed<B>(
+        &self,
+        batch: Batch,
+        next: Next,
+        timeout: Duration,
+        slice: Duration,
+        check: impl FnMut(Duration) -> ControlFlow<B>,
+    ) -> Sent {
+        let sending = self.send_many(batch).followed_by(next);
+        match block_on_checked(sending, Some(timeout), slice, check) {
             Waited::Done(sent) => sent,
             Waited::TimedOut | Waited::Interrupted(_) => Sent {
                 written: 0,
@@ -297,6 +324,20 @@ impl Connection {
                     ),
                 )),
             },
+        }
+    }
+
+    /// Whether the kernel holds something back.
+    #[cfg(test)]
+    pub(super) fn is_holding(&self) -> bool {
+        let shared = self.shared().unwrap();
+        shared.lock().link.as_ref().is_some_and(|link| link.cork.is_holding())
+    }
+
+    /// Nothing is about to be sent: what the kernel holds back for that goes on its way.
+    pub(super) fn push(&self) {
+        if let Ok(shared) = self.shared() {
+            shared.push();
         }
     }
 
@@ -318,7 +359,7 @@ impl Connection {
     /// (see [`Event::Cut`]): whoever has not heard of a cut yet must not go on as if there was none.
     /// Returns the position of the last stanza, or nothing if there is no room or another cut.
     pub(super) fn try_send_after(&self, batch: &Batch, cut: u64) -> Result<Option<u64>> {
-        Ok(match self.shared()?.submit_after(batch, Some(cut))? {
+        Ok(match self.shared()?.submit_after(batch, Some(cut), Next::Nothing)? {
             Submitted::Taken { position, .. } => Some(position),
             Submitted::Full => None,
         })

@@ -1,6 +1,7 @@
 //! The task that keeps one connection up.
 
 mod account;
+mod read;
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::Event;
+use super::cork::Cork;
 use super::dial::{Ended, connect, never_up, role};
 use super::gate::{LOOK, PATIENCE, Way};
 use super::inbound::Weight;
@@ -209,8 +211,8 @@ async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
     {
         let mut state = shared.lock();
         let stream = role(shared, &mut state);
-        state.link =
-            Some(Link { stream, socket: Arc::clone(&socket), tls, out, sent: 0, broken: false });
+        let (socket, cork) = (Arc::clone(&socket), Cork::default());
+        state.link = Some(Link { stream, socket, tls, out, cork, sent: 0, broken: false });
     }
     let mut serving = Serving::new(shared, socket, trust.as_ref());
     let closed = serving.serve().await;
@@ -481,61 +483,15 @@ impl<'a> Serving<'a> {
         if close_by.is_some_and(|by| by <= now) {
             return Err(Closed::ByUs);
         }
-        let due = [link.stream.poll_timeout(), state.iqs.poll_timeout(), close_by];
+        if link.cork.is_overdue(now) {
+            link.push();
+        }
+        self.shared.held.store(link.cork.is_holding(), Ordering::Release);
+        let corked = link.cork.poll_timeout(now);
+        let due = [link.stream.poll_timeout(), state.iqs.poll_timeout(), close_by, corked];
         let due = due.into_iter().flatten().min().unwrap_or(now + FAR);
         state.armed = due;
         Ok(Wanted { read, write, deadline: self.shared.origin + due })
-    }
-
-    fn read(&mut self, count: io::Result<usize>, buffer: &[u8]) {
-        let count = match count {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
-            Err(error) => {
-                debug!(%error, "reading failed");
-                0
-            }
-        };
-        self.shared.counters.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
-        let now = self.shared.now();
-        let mut state = self.shared.lock();
-        let Some(link) = &mut state.link else { return };
-        if link.tls.is_some() && count > 0 {
-            self.decrypt(link, &buffer[..count], now);
-        } else {
-            link.stream.handle_input(now, &buffer[..count]);
-        }
-    }
-
-    /// Gives the stream what an encrypted connection holds.
-    fn decrypt(&mut self, link: &mut Link, raw: &[u8], now: Duration) {
-        let Some(tls) = &mut link.tls else { return };
-        let handshaking = tls.is_handshaking();
-        self.plain.clear();
-        let fed = tls.feed(raw, &mut self.plain);
-        #[cfg(feature = "client")]
-        if handshaking
-            && !tls.is_handshaking()
-            && let Role::Client(account) = &mut link.stream
-        {
-            account.stream.handle_tls(now, tls.bindings());
-        }
-        #[cfg(not(feature = "client"))]
-        let _ = handshaking;
-        if !self.plain.is_empty() {
-            link.stream.handle_input(now, &self.plain);
-        }
-        match fed {
-            Ok(false) => {}
-            Ok(true) => link.stream.handle_input(now, &[]),
-            Err(why) => {
-                // The other end is told why, in the words of TLS.
-                link.flush(now);
-                self.insecure = Some(why);
-                link.stream.handle_input(now, &[]);
-            }
-        }
     }
 
     fn flush(&self, ready: io::Result<()>) {

@@ -9,6 +9,7 @@ mod backoff;
 mod config;
 mod connection;
 mod continuity;
+mod cork;
 pub mod dev;
 mod dial;
 mod drive;

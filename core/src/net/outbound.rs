@@ -94,7 +94,7 @@ impl Outbound {
     /// Writes, through `tls` if there is one, until all is written or the socket takes no more.
     pub(super) fn flush(&mut self, socket: &Socket, tls: Option<&mut Session>) -> io::Result<()> {
         let written = match tls {
-            None => self.write(socket),
+            None => self.write(|bytes| socket.try_write(bytes)),
             Some(session) => self.write_encrypted(socket, session),
         };
         match written {
@@ -104,9 +104,18 @@ impl Outbound {
         Ok(())
     }
 
-    fn write(&mut self, socket: &Socket) -> io::Result<()> {
+    /// Writes as [`Outbound::flush`] does, unencrypted, what the kernel is to hold for more.
+    pub(super) fn flush_held(&mut self, socket: &Socket) -> io::Result<()> {
+        match self.write(|bytes| socket.try_write_held(bytes)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => self.settle(),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         while !self.is_empty() {
-            match socket.try_write(&self.buffer[self.head..]) {
+            match write(&self.buffer[self.head..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::cork::Next;
 use super::outbox::BATCH_BYTES;
 use super::shared::{Phase, Shared, State, Submitted};
 use crate::error::{Error, Result};
@@ -24,13 +25,20 @@ pub struct Sent {
 pub struct Sending<'a> {
     shared: Result<&'a Arc<Shared>>,
     batch: Batch,
+    next: Next,
     /// The link it went to, and where it ends there.
     at: Option<(u64, u64)>,
 }
 
 impl<'a> Sending<'a> {
     pub(super) fn new(shared: Result<&'a Arc<Shared>>, batch: Batch) -> Self {
-        Self { shared, batch, at: None }
+        Self { shared, batch, next: Next::Unknown, at: None }
+    }
+
+    /// What the sender knows of what follows.
+    pub(super) fn followed_by(mut self, next: Next) -> Self {
+        self.next = next;
+        self
     }
 }
 
@@ -47,7 +55,7 @@ impl Future for Sending<'_> {
             return Poll::Ready(Sent { written: 0, error: None });
         }
         if this.at.is_none() {
-            match shared.submit(&this.batch) {
+            match shared.submit_after(&this.batch, None, this.next) {
                 Ok(Submitted::Taken { written: true, .. }) => {
                     return Poll::Ready(Sent { written: this.batch.len(), error: None });
                 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::config::ConnectionConfig;
 use super::connection::Event;
 use super::continuity::Continuity;
+use super::cork::{Cork, Next};
 use super::gate::{Gate, Way};
 use super::inbound::{Inbound, register};
 use super::outbound::Outbound;
@@ -48,6 +50,7 @@ pub(super) struct Link {
     /// Once the connection is encrypted, or begins to be.
     pub(super) tls: Option<Session>,
     pub(super) out: Outbound,
+    pub(super) cork: Cork,
     /// How many stanzas the stream has taken.
     pub(super) sent: u64,
     /// Writing failed: nothing more will be written.
@@ -57,13 +60,53 @@ pub(super) struct Link {
 impl Link {
     /// Writes what the socket takes. A failure ends the stream; `true` says that it just did.
     pub(super) fn flush(&mut self, now: Duration) -> bool {
-        if self.broken || self.out.flush(&self.socket, self.tls.as_mut()).is_ok() {
+        self.write(now, Next::Nothing)
+    }
+
+    /// [`Link::flush`], where something may follow that this can wait for.
+    fn write(&mut self, now: Duration, next: Next) -> bool {
+        if self.broken {
+            return false;
+        }
+        let bytes = self.out.waiting();
+        let hold = bytes > 0
+            && self.tls.is_none()
+            && self.socket.can_hold()
+            && self.cork.hold(now, bytes, next);
+        let flushed = match hold {
+            true => self.out.flush_held(&self.socket),
+            false => self.out.flush(&self.socket, self.tls.as_mut()),
+        };
+        if flushed.is_ok() {
+            self.note_written(now, bytes, hold);
             return false;
         }
         self.broken = true;
         self.out.wake_all();
         self.stream.handle_input(now, &[]);
         true
+    }
+
+    /// All or some of `bytes` were written, as something to `hold` or not.
+    fn note_written(&mut self, now: Duration, bytes: usize, hold: bool) {
+        let full = !self.out.is_empty();
+        if hold && !full {
+            self.cork.held(now, bytes);
+        } else if bytes > 0 {
+            // What is not held takes along what was, but not into a socket that is full.
+            if full && (hold || self.cork.is_holding()) {
+                self.socket.push();
+            }
+            self.cork.let_go();
+        }
+    }
+
+    /// What the kernel holds goes on its way.
+    pub(super) fn push(&mut self) {
+        if self.cork.is_holding() {
+            self.cork.let_go();
+            self.socket.push();
+        }
     }
 
     /// Whether `bytes` more may be sent.
@@ -106,13 +149,16 @@ pub(super) struct State {
 /// there if nothing else waits to be written: on the caller's thread, without waking the driver.
 /// Only what the socket does not take at once is left to the driver. Were every write left to it,
 /// a send that waits until it is written would cost a wake-up each way: 6.4 µs of CPU instead of
-/// 2.5 back to back, 43 instead of 12 when each comes alone (`benches/connection.rs`).
+/// 2.5 back to back, 43 instead of 12 when each comes alone (`benches/connection.rs`). What a burst
+/// costs beyond that, see `cork.rs`.
 pub(super) struct Shared {
     pub(super) config: ConnectionConfig,
     pub(super) gate: Option<Gate>,
     pub(super) origin: Instant,
     pub(super) state: Mutex<State>,
     pub(super) inbound: Inbound<Event>,
+    /// The kernel holds something of the link's back; changed under the lock only.
+    pub(super) held: AtomicBool,
     pub(super) wake: Notify,
     pub(super) counters: Counters,
 }
@@ -137,6 +183,7 @@ impl Shared {
         };
         Self {
             inbound: Inbound::new(config.inbound),
+            held: AtomicBool::new(false),
             config,
             gate: None,
             origin: Instant::now(),
@@ -172,12 +219,28 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Nothing follows what was sent so far, or nobody knows of it: what is held goes on its way.
+    pub(super) fn push(&self) {
+        if self.held.load(Ordering::Acquire)
+            && let Some(link) = &mut self.lock().link
+        {
+            link.push();
+            self.held.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes a batch, to be written at once.
     pub(super) fn submit(&self, batch: &Batch) -> Result<Submitted> {
-        self.submit_after(batch, None)
+        self.submit_after(batch, None, Next::Nothing)
     }
 
     /// Submits, with `cut` only if the last stream that ended did so at that position.
-    pub(super) fn submit_after(&self, batch: &Batch, cut: Option<u64>) -> Result<Submitted> {
+    pub(super) fn submit_after(
+        &self,
+        batch: &Batch,
+        cut: Option<u64>,
+        next: Next,
+    ) -> Result<Submitted> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let epoch = state.epoch;
@@ -201,12 +264,16 @@ impl Shared {
         link.out.count(batch.len());
         let end = link.out.end();
         if direct {
-            link.flush(now);
+            link.write(now, next);
+            self.held.store(link.cork.is_holding(), Ordering::Release);
         }
         // The driver has work if something is left to write, if the link broke, or if something
-        // (a barrier) is due sooner than it means to look.
+        // (a barrier, what is held) is due sooner than it means to look.
         let unfinished = first && (link.wants_write() || link.broken);
-        let sooner = link.stream.poll_timeout().is_some_and(|due| due < state.armed);
+        let due = [link.stream.poll_timeout(), link.cork.poll_timeout(now)];
+        let due = due.into_iter().flatten().min().filter(|due| *due < state.armed);
+        let sooner = due.is_some();
+        state.armed = due.unwrap_or(state.armed);
         let written = link.out.written() >= end;
         drop(guard);
         self.counters.sent(batch.len(), batch.byte_len());

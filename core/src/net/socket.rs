@@ -1,8 +1,8 @@
 //! Sockets that any thread may write to, and how they are made.
 
-use std::io::{self, Read};
 #[cfg(feature = "tls")]
 use std::io::IoSlice;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -106,6 +106,33 @@ impl Socket {
         }
     }
 
+    /// Whether [`Socket::try_write_held`] makes a difference.
+    pub(crate) fn can_hold(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self.kind, Kind::Tcp(_))
+    }
+
+    /// Writes what the kernel is to hold until more is written or [`Socket::push`] is called; a fifth
+    /// of a second at most.
+    pub(crate) fn try_write_held(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Tcp(stream) => stream.try_io(Interest::WRITABLE, || {
+                let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+                SockRef::from(stream).send_with_flags(bytes, flags)
+            }),
+            _ => self.try_write(bytes),
+        }
+    }
+
+    /// Sends what the kernel holds.
+    pub(crate) fn push(&self) {
+        if let Kind::Tcp(stream) = &self.kind
+            && let Err(error) = stream.set_nodelay(true)
+        {
+            tracing::debug!(%error, "what the kernel holds will go by itself");
+        }
+    }
+
     #[cfg(feature = "tls")]
     pub(crate) fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match &self.kind {
@@ -121,5 +148,37 @@ impl Socket {
             Kind::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
             Kind::Unix(_) => true,
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_goes_when_it_is_pushed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port };
+        let socket = Socket::dial(&endpoint, Duration::from_secs(60)).await.unwrap();
+        let peer = Socket::tcp(listener.accept().await.unwrap().0).unwrap();
+        let mut held = 0;
+        for _ in 0..10 {
+            let mut buffer = [0; 8];
+            socket.writable().await.unwrap();
+            assert_eq!(socket.try_write_held(b"abc").unwrap(), 3);
+            let early = peer.read_now(&mut buffer);
+            held += usize::from(early.is_err());
+            socket.push();
+            if early.is_err() {
+                peer.readable().await.unwrap();
+                assert_eq!(peer.read_now(&mut buffer).unwrap(), 3);
+            }
+            assert_eq!(&buffer[..3], b"abc");
+        }
+        // The kernel lets it go by itself when we are suspended for a fifth of a second.
+        assert!(held > 0, "nothing was held");
     }
 }

@@ -49,6 +49,8 @@ impl Claimed {
         counter.fetch_add(1, Ordering::Relaxed);
         let mut queue = app.queue();
         queue.lanes.done(ticket);
+        queue.claimed -= 1;
+        app.note(&queue);
         if queue.lanes.has_ready() {
             queue.wake_puller();
         }

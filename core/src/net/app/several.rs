@@ -64,7 +64,7 @@ fn write(inner: &Inner, sendings: &mut [Result<Sending>], left: impl Fn() -> Dur
                 break;
             }
         }
-        let sent = inner.connection.send_many_blocking(batch, left());
+        let sent = inner.connection.send_blocking_followed(batch, inner.next(), left());
         written += sent.written;
         if let Some(error) = sent.error {
             tracing::debug!(%error, "messages were not written");

@@ -87,7 +87,12 @@ async fn hear(inner: &Arc<Inner>) -> bool {
 
 /// The senders of what nobody took in time are told.
 async fn refuse_waiting(inner: &Inner) {
-    let waiting = inner.queue().lanes.drain();
+    let waiting = {
+        let mut queue = inner.queue();
+        let waiting = queue.lanes.drain();
+        inner.note(&queue);
+        waiting
+    };
     if waiting.is_empty() {
         return;
     }
@@ -199,8 +204,15 @@ fn refuse_unstored(
     });
 }
 
+fn push(inner: &Inner, delivery: Delivery) -> Result<(), Box<Delivery>> {
+    let mut queue = inner.queue();
+    queue.push(delivery)?;
+    inner.note(&queue);
+    Ok(())
+}
+
 async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>) {
-    let Err(refused) = inner.queue().push(delivery) else { return };
+    let Err(refused) = push(inner, delivery) else { return };
     inner.queue().wake_for_ready();
     // What waits to be written is for others: it need not wait for the app.
     write(inner, std::mem::take(sends)).await;

@@ -265,6 +265,35 @@ async fn a_sender_s_messages_come_one_after_the_other() {
     assert_eq!(app.stats().unwrap().failed, 3);
 }
 
+#[tokio::test]
+async fn answers_are_under_way_when_nothing_waits_to_be_taken() {
+    const SENDERS: usize = 40;
+    let (server, app) = up().await;
+    for n in 0..SENDERS {
+        let user = format!("u{n}@example.net/r");
+        server.add_user(&user, true).unwrap();
+        server.send_message(&user, BOT, &n.to_string(), "chat").unwrap();
+    }
+    wait(|| app.stats().unwrap().deliveries == SENDERS).await;
+    for n in 0..SENDERS {
+        let mut delivery = claim(&app).await;
+        let to = delivery.field("from").unwrap();
+        // The last one has no answer that could take those before it along.
+        if n + 1 < SENDERS {
+            app.send_message(&call(&[to], delivery.field("body").unwrap())).await.unwrap();
+        }
+        delivery.done(Outcome::Handled);
+    }
+    let waiting = app.next_batch(1);
+    tokio::pin!(waiting);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert!(!app.connection().unwrap().is_holding());
+    for n in 0..SENDERS - 1 {
+        assert_eq!(seen_message(&server).await.body().as_deref(), Some(&*n.to_string()));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn several_threads_take_everything_once() {
     const MESSAGES: usize = 2000;
