@@ -365,6 +365,11 @@ impl Connection {
         })
     }
 
+    /// Whether [`Connection::try_send_after`] is worth making a batch for.
+    pub(super) fn has_room_after(&self, cut: u64) -> bool {
+        self.shared().is_ok_and(|shared| shared.has_room_after(cut))
+    }
+
     /// Sends an iq of type `get` or `set` and waits for its answer, at most for `timeout`. An `id`
     /// is set if there is none, and `from` is the component itself unless it is set. Dropping the
     /// future forgets the request.

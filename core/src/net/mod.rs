@@ -15,6 +15,7 @@ mod dial;
 mod drive;
 mod driver;
 mod gate;
+mod gathering;
 mod inbound;
 mod outbound;
 mod outbox;

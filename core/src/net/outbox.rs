@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Event};
+use super::gathering::{Came, Company, Gathering, Group, Next};
 use super::inbound::register;
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::outbox::Accepted;
@@ -42,6 +44,8 @@ struct State {
     outbox: Outbox,
     /// Where the last stream ended that the outbox knows of.
     cut: u64,
+    /// Up to where the server has read.
+    acked: u64,
     closed: bool,
     /// Who waits for the outbox to be empty.
     wakers: Vec<Waker>,
@@ -49,41 +53,7 @@ struct State {
     gathering: Gathering,
     /// The store has not answered yet.
     storing: bool,
-    /// How many calls the store was last given at once.
-    together: usize,
-}
-
-/// Calls that the store gets at once: its work for each, and everybody's wake-ups, would cost more
-/// than the messages.
-#[derive(Default)]
-struct Gathering {
-    rows: Vec<OutboxRow>,
-    calls: usize,
-    group: Arc<Group>,
-}
-
-/// What became of calls that the store got at once.
-#[derive(Default)]
-struct Group(Mutex<Progress>);
-
-#[derive(Default)]
-struct Progress {
-    stored: Option<Result<(), Arc<Error>>>,
-    wakers: Vec<Waker>,
-}
-
-impl Group {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn settle(&self, stored: Result<()>) {
-        let mut progress = self.lock();
-        progress.stored = Some(stored.map_err(Arc::new));
-        let wakers = std::mem::take(&mut progress.wakers);
-        drop(progress);
-        wakers.into_iter().for_each(Waker::wake);
-    }
+    company: Company,
 }
 
 /// Waits until the messages of a call are stored. It may be dropped: what is stored will be sent all
@@ -143,11 +113,12 @@ impl LiveOutbox {
         let state = State {
             outbox,
             cut: 0,
+            acked: 0,
             closed: false,
             wakers: Vec::new(),
             gathering: Gathering::default(),
             storing: false,
-            together: 0,
+            company: Company::default(),
         };
         Arc::new(Self { connection, service, state: Mutex::new(state), wake: Notify::new() })
     }
@@ -256,44 +227,59 @@ impl LiveOutbox {
     }
 
     fn gather(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let gathered = state.gathering.calls;
+        let came = state.company.came(gathered);
         if state.storing {
             // The task goes on when the store has answered.
             return;
         }
-        // Others who waited for the last flush are about to send again: the task comes after them.
-        if state.together > 1 {
-            if state.gathering.calls == 1 {
-                self.wake.notify_one();
+        match came {
+            Came::Enough => {
+                let next = state.begin_to_store();
+                drop(state);
+                self.store(next, Vec::new(), true);
             }
-            return;
+            // Others are about to send again: the task comes after them.
+            Came::First => self.wake.notify_one(),
+            Came::OneOfMany => {}
         }
-        let next = state.begin_to_store();
-        drop(state);
-        self.store(next, Vec::new(), true);
     }
 
-    /// Gives the store what has gathered, unless it still has something to do.
-    fn go_on_storing(self: &Arc<Self>) {
+    /// Gives the store what has gathered, unless it still has something to do or more is on its way:
+    /// then says when to look again.
+    fn go_on_storing(self: &Arc<Self>) -> Option<Instant> {
         let mut state = self.lock();
-        if state.storing || state.gathering.rows.is_empty() {
-            return;
+        if state.storing {
+            return None;
         }
-        let next = state.begin_to_store();
-        drop(state);
-        self.store(next, Vec::new(), true);
+        let gathered = state.gathering.calls;
+        match state.company.look(Instant::now(), gathered) {
+            Next::Rest => None,
+            Next::LookAt(at) => Some(at),
+            Next::Store => {
+                let next = state.begin_to_store();
+                drop(state);
+                self.store(next, Vec::new(), true);
+                None
+            }
+        }
     }
 
     fn store(self: &Arc<Self>, next: Gathering, mut changes: Vec<Change>, gathered: bool) {
-        let Gathering { rows, group, .. } = next;
-        let calls = Accepted::calls(&rows);
+        let Gathering { rows, calls, group } = next;
+        let accepted = Accepted::calls(&rows);
         let this = Arc::clone(self);
         let done = move |stored: Result<()>| {
             if let Err(error) = &stored {
                 tracing::error!(%error, "messages could not be stored and are not sent");
             }
             let mut state = this.lock();
-            state.storing &= !gathered;
-            for accepted in &calls {
+            if gathered {
+                state.storing = false;
+                let gathered = state.gathering.calls;
+                state.company.told(calls, gathered);
+            }
+            for accepted in &accepted {
                 match &stored {
                     Ok(()) => state.outbox.stored(accepted),
                     Err(_) => state.outbox.not_stored(accepted),
@@ -314,24 +300,35 @@ impl LiveOutbox {
     /// Writes what is stored, as soon as it can be written, until [`LiveOutbox::close`].
     pub async fn run(self: Arc<Self>) {
         while !self.lock().closed {
-            self.go_on_storing();
+            let look = self.go_on_storing();
             self.expire();
             self.write();
-            let _ = tokio::time::timeout(EXPIRY_CHECK, self.wake.notified()).await;
+            let until = look.unwrap_or_else(|| Instant::now() + EXPIRY_CHECK);
+            let _ = timeout_at(until, self.wake.notified()).await;
         }
     }
 
     fn write(&self) {
-        let mut state = self.lock();
-        // Out of the store's reach, others may write them in our place.
-        while state.outbox.has_next() && self.service.holds() {
-            let mut batch = Batch::new();
+        let mut batch = Batch::new();
+        loop {
+            let state = self.lock();
+            // Out of the store's reach, others may write them in our place.
+            let may_write = state.outbox.has_next()
+                && self.service.holds()
+                && self.connection.has_room_after(state.cut);
+            if !may_write {
+                // There will be room, or a stream, when the next acknowledgement or stream is there.
+                return;
+            }
+            batch.clear();
             for (head, tail) in state.outbox.next_batch(BATCH_BYTES) {
                 batch.push_pieces(head, tail);
             }
-            match self.connection.try_send_after(&batch, state.cut) {
-                Ok(Some(position)) => state.outbox.written(batch.len(), position),
-                // There will be room, or a stream, when the next acknowledgement or stream is there.
+            let cut = state.cut;
+            // Who sends meanwhile need not wait for the socket.
+            drop(state);
+            match self.connection.try_send_after(&batch, cut) {
+                Ok(Some(position)) => self.written(batch.len(), position, cut),
                 Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%error, "stored messages wait");
@@ -339,6 +336,21 @@ impl LiveOutbox {
                 }
             }
         }
+    }
+
+    /// The messages of a batch were written on the stream after `cut`.
+    fn written(&self, count: usize, position: u64, cut: u64) {
+        let mut state = self.lock();
+        if state.cut != cut {
+            // That stream has ended meanwhile: they are still to be written.
+            return;
+        }
+        state.outbox.written(count, position);
+        let acked = state.acked;
+        let up_to = if acked >= position { state.outbox.acked(acked) } else { None };
+        state.wake_if_drained();
+        drop(state);
+        self.forget(up_to);
     }
 
     fn expire(&self) {
@@ -380,6 +392,7 @@ impl LiveOutbox {
     /// The server has read everything up to `position`.
     fn acked(&self, position: u64) {
         let mut state = self.lock();
+        state.acked = position;
         let up_to = state.outbox.acked(position);
         state.wake_if_drained();
         drop(state);
@@ -457,7 +470,6 @@ pub(super) fn utc() -> Duration {
 impl State {
     fn begin_to_store(&mut self) -> Gathering {
         self.storing = true;
-        self.together = self.gathering.calls;
         std::mem::take(&mut self.gathering)
     }
 
@@ -494,3 +506,6 @@ impl Future for Drained<'_> {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

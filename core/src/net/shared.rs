@@ -283,6 +283,13 @@ impl Shared {
         Ok(Submitted::Taken { epoch, end, written, position })
     }
 
+    /// Whether [`Shared::submit_after`] takes something now.
+    pub(super) fn has_room_after(&self, cut: u64) -> bool {
+        let state = self.lock();
+        let link = state.link.as_ref().filter(|_| state.phase == Phase::Ready);
+        link.is_some_and(|link| cut == state.sent_before && link.has_room(0))
+    }
+
     /// The next `count` stanzas that were handed out are dealt with.
     pub(super) fn confirm(&self, count: usize) {
         let mut state = self.lock();

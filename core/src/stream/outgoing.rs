@@ -57,6 +57,13 @@ impl Batch {
         self.push_written(tail);
     }
 
+    /// Removes them all, and keeps the memory for others.
+    #[cfg(feature = "net")]
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
     /// How many stanzas there are.
     pub fn len(&self) -> usize {
         self.ends.len()
