@@ -13,6 +13,9 @@ use tokio::task::LocalSet;
 use crate::connection::{self, PATIENCE};
 use crate::settings::{Outcome, say, text, value, wait_for_runner};
 
+/// How often is looked whether all is sent: looking is not what is measured.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// With `BENCH_STATES`, a folder, the app is durable.
 fn config() -> Outcome<AppConfig> {
     let mut config = AppConfig::new("bot", connection::config()?)?;
@@ -50,7 +53,7 @@ async fn all(app: &App) -> Outcome {
     }
     // Sent means for the outbox that the server is known to have read it.
     while app.stats()?.outbox.is_some_and(|outbox| outbox.waiting > 0) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }
