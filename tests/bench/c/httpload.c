@@ -2,7 +2,8 @@
  * httpload post|hold: load for POST /rest at BENCH_HTTP (BENCH_HOST, BENCH_AUTH), over BENCH_CONNECTIONS connections.
  *
  *   post    on each line of input: BENCH_COUNT messages to BENCH_TO, one request at a time on each connection
- *   hold    one iq get to BENCH_TO on each connection, whose answers never come; says "held" and waits
+ *   hold    on each line of input: one iq get to BENCH_TO on each of that many more connections, whose answers never
+ *           come; says "held"
  */
 #include "http.h"
 
@@ -100,15 +101,17 @@ static void held_answer(struct conn *c)
 
 static void hold(void)
 {
-    struct conn **all = open_all(held_answer);
-    for (long i = 0; i < connections; i++) {
-        struct buf iq = {0};
-        buf_printf(&iq, "<iq type='get' id='h%ld' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", i, to);
-        post(all[i], buf_at(&iq), buf_len(&iq));
-        buf_free(&iq);
+    while (wait_for_runner()) {
+        struct conn **all = open_all(held_answer);
+        for (long i = 0; i < connections; i++) {
+            struct buf iq = {0};
+            buf_printf(&iq, "<iq type='get' id='h%ld' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", sent, to);
+            post(all[i], buf_at(&iq), buf_len(&iq));
+            buf_free(&iq);
+        }
+        free(all);
+        say("held");
     }
-    say("held");
-    wait_for_runner();
 }
 
 int main(int argc, char **argv)

@@ -7,6 +7,7 @@ import http.client
 import statistics
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ POST_COUNTS = {1: 15_000, 4: 20_000, 16: 25_000}
 ECHO_COUNTS = {1: 3_000, 16: 10_000, 256: 15_000}
 FORMS = ("xml", "appengine")
 WAITING = 10_000
+# As many as the kernel's queue of connections that nobody has accepted yet always has room for.
+BATCH = 1_000
 
 CONFIG = """\
 [[app]]
@@ -52,6 +55,7 @@ class Running:
     http: str
     domain: str
     process: Process | None = None
+    metrics: str = ""
 
     def load(self, **settings: object) -> dict:
         return {
@@ -91,7 +95,7 @@ def ours(programs: Programs, prosody: Prosody, form: str, callback: str | None) 
         )
         with Process(OURS, [programs.gateway, "gateway", "--config", config]) as process:
             wait_until_ready(port, process)
-            yield Running(f"127.0.0.1:{port}", GATEWAY, process)
+            yield Running(f"127.0.0.1:{port}", GATEWAY, process, f"127.0.0.1:{metrics}")
 
 
 @contextmanager
@@ -248,19 +252,28 @@ def memory(programs: Programs, report: Report, prosody: Prosody) -> None:
         with Process(
             "the waiting clients",
             [programs.c / "httpload", "hold"],
-            running.load(to=f"user@{SINK}", connections=WAITING),
+            running.load(to=f"user@{SINK}", connections=BATCH),
         ) as clients:
-            clients.expect("held", timeout=120)
-            wait_until_read(running.process)
+            for waiting in range(BATCH, WAITING + 1, BATCH):
+                clients.go()
+                clients.expect("held")
+                wait_until_waiting(running, waiting)
             report.add("memory", OURS, waiting_mb=resident_mb(running.process.pid))
 
 
-def wait_until_read(process: Process, quiet: float = 0.3) -> None:
-    """Until the gateway has nothing to do any more: its CPU clock stands still."""
-    last = -1.0
-    while process.cpu() - last > 0.002:
-        last = process.cpu()
-        time.sleep(quiet)
+def wait_until_waiting(running: Running, count: int, timeout: float = 60.0) -> None:
+    """Until the gateway says that so many requests wait: what the kernel still holds costs it nothing."""
+    deadline = time.monotonic() + timeout
+    while (pending := iq_pending(running.metrics)) != count:
+        if time.monotonic() > deadline:
+            raise BenchError(f"{pending} requests wait at {running.process.name} after {timeout:.0f} s, not {count}")
+        time.sleep(0.02)
+
+
+def iq_pending(metrics: str) -> int:
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(int(line.split()[-1]) for line in lines if line.startswith("appxmpp_iq_pending"))
 
 
 def run(options: Options, programs: Programs, report: Report) -> None:
