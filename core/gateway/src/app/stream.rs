@@ -1,0 +1,107 @@
+//! What an app says to its server on its own, and what becomes of its deliveries.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use appxmpp::net::{Connection, LiveOutbox};
+use appxmpp::service::{Outgoing, Service};
+use appxmpp::store::Change;
+use appxmpp::{ErrorKind, Result};
+use bytes::Bytes;
+
+use crate::deliver::engine::Outbox;
+use crate::metrics::{Direction, Metrics};
+
+/// Where webhooks' replies go.
+#[derive(Clone)]
+pub(super) struct Stream {
+    pub(super) connection: Connection,
+    pub(super) metrics: Arc<Metrics>,
+    /// The service, if its store outlives the process.
+    pub(super) keeper: Option<Arc<Service>>,
+    pub(super) outbox: Option<Arc<LiveOutbox>>,
+}
+
+impl Stream {
+    /// Sends a message or presence: stored where there is an outbox, else written. `changes` are
+    /// stored with it, or soon.
+    pub(super) async fn send_stanza(&self, stanza: &str, changes: Vec<Change>) -> Result<()> {
+        match &self.outbox {
+            None => {
+                let sent = self.connection.send(stanza).await;
+                self.settle_soon(changes);
+                sent
+            }
+            Some(outbox) => {
+                self.connection.check(stanza)?;
+                let head = Bytes::copy_from_slice(stanza.as_bytes());
+                let one = Outgoing { recipient: 0, head, tail: Bytes::new() };
+                outbox.keep_reply(&[one], changes).await.error.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    fn settle_soon(&self, changes: Vec<Change>) {
+        if let Some(service) = &self.keeper {
+            changes.into_iter().for_each(|change| service.settle_delivery(change));
+        }
+    }
+}
+
+impl Outbox for Stream {
+    async fn send(&self, stanza: String) {
+        self.reply(&stanza, Vec::new()).await;
+    }
+
+    async fn settle(&self, id: u64, dead: Option<&'static str>, reply: Option<String>) {
+        let change = self.keeper.as_ref().map(|service| match dead {
+            Some(reason) => service.delivery_dead(id, utc(), reason),
+            None => service.delivery_done(id),
+        });
+        let changes: Vec<_> = change.into_iter().collect();
+        match reply {
+            Some(stanza) => self.reply(&stanza, changes).await,
+            None => self.settle_soon(changes),
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    fn holds(&self) -> bool {
+        self.keeper.as_ref().is_none_or(|service| service.holds())
+    }
+}
+
+impl Stream {
+    pub(super) async fn reply(&self, stanza: &str, changes: Vec<Change>) {
+        let sent = match self.send_stanza(stanza, changes.clone()).await {
+            // What was to be settled with it stays as it is, and goes on after the next start.
+            Err(error) if error.kind() == ErrorKind::Closed => Err(error),
+            Err(error) if self.outbox.is_some() => {
+                // It may still reach a live stream.
+                tracing::warn!("a reply could not be stored: {error}");
+                self.settle_soon(changes);
+                self.connection.send(stanza).await
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => self.metrics.stanza(Direction::Out, kind_of(stanza)),
+            Err(error) => tracing::warn!("a reply was lost: {error}"),
+        }
+    }
+}
+
+pub(super) fn utc() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(super) fn kind_of(stanza: &str) -> &'static str {
+    match stanza.as_bytes().get(1) {
+        Some(b'm') => "message",
+        Some(b'p') => "presence",
+        _ => "iq",
+    }
+}
