@@ -140,6 +140,14 @@ def test_a_request_cannot_be_smuggled_in_another(gateway: Gateway, phone: Phone)
     assert heard[0].text == "last"
 
 
+def test_a_body_that_nobody_reads_is_no_request(gateway: Gateway, phone: Phone) -> None:
+    hidden = post(message(phone.bare, "smuggled"))
+    query = f"GET /rest/ping/{phone.bare} HTTP/1.1\r\n{HEAD}Content-Length: {len(hidden)}\r\n\r\n{hidden}"
+    got = statuses(say(gateway, query + post("<garbage", "Connection: close\r\n")))
+    assert got[0] == 200
+    assert 202 not in got
+
+
 def headers(**more: str) -> dict[str, str]:
     return {"Host": "myapp.localhost", "Authorization": AUTH, "Content-Type": "application/xmpp+xml", **more}
 

@@ -115,7 +115,7 @@ pub async fn call(
     };
     let response = match response {
         Ok(value) => json_response(StatusCode::OK, &value),
-        Err(Refused::Rest(error)) => refusal(app, Some(&accept), &error),
+        Err(Refused::Rest(error)) => refusal(app.map(Arc::as_ref), Some(&accept), &error),
         Err(Refused::Service(error)) => service_error(&error),
     };
     gateway.metrics.request("api", response.status().as_u16());

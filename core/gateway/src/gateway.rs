@@ -38,7 +38,7 @@ impl Gateway {
     ///
     /// # Errors
     /// 400 without a Host header, 404 for a host that is no app's.
-    pub fn app_for(&self, host: Option<&str>) -> Result<&App, RestError> {
+    pub fn app_for(&self, host: Option<&str>) -> Result<&Arc<App>, RestError> {
         let host = host.ok_or(RestError::UNPARSABLE)?;
         let is = |name: &String| name.eq_ignore_ascii_case(host);
         let named = self.apps.iter().find(|app| {

@@ -11,6 +11,7 @@ pub mod deadletters;
 pub mod deliver;
 pub mod doctor;
 pub mod gateway;
+pub mod guest;
 pub mod health;
 pub mod log;
 pub mod metrics;

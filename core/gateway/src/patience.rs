@@ -2,9 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
@@ -14,20 +17,55 @@ pub(crate) struct Patience<S> {
     stream: S,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    blocked: Arc<AtomicBool>,
+    /// What is read before the stream is.
+    unread: Bytes,
 }
 
 impl<S> Patience<S> {
     pub(crate) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: None }
+        Self { stream, limit, waiting: None, blocked: Arc::default(), unread: Bytes::new() }
+    }
+
+    /// True while something waits to be written.
+    pub(crate) fn blocked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.blocked)
+    }
+
+    /// Lets `bytes` be read before everything else.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.unread = [bytes, &self.unread].concat().into();
+        }
+    }
+
+    /// Whether the other end has closed the connection. Who makes the next request already has not.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        while self.unread.is_empty() {
+            let mut some = [0; 64];
+            let mut some = ReadBuf::new(&mut some);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut some));
+            if read.is_err() || some.filled().is_empty() {
+                return Poll::Ready(());
+            }
+            self.unread = Bytes::copy_from_slice(some.filled());
+        }
+        Poll::Pending
     }
 
     /// What a write came to, in time or not.
     fn judge<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.blocked.store(false, Ordering::Relaxed);
+            }
             return poll;
         }
         let limit = self.limit;
+        self.blocked.store(true, Ordering::Relaxed);
         let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         ready!(sleep.as_mut().poll(cx));
         let text = "the client does not read its response";
@@ -41,6 +79,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread[..length]);
+            self.unread.advance(length);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

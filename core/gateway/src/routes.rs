@@ -15,11 +15,12 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use crate::gateway::Gateway;
+use crate::guest::Answer;
 use crate::rest::error::RestError;
 use crate::rest::serve;
 use crate::{api, health};
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 /// What is served on `[http] listen`. Nearly every request is for `/rest`, which takes the shorter
 /// way.
@@ -38,21 +39,18 @@ impl Main {
 }
 
 impl Service<Request<Incoming>> for Main {
-    type Response = Response<Body>;
+    type Response = Answer;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<Incoming>) -> Answering {
         let below = request.uri().path().strip_prefix("/rest");
         if below.is_none_or(|path| !path.is_empty() && !path.starts_with('/')) {
-            return Box::pin(self.others.call(request));
+            let answering = self.others.call(request);
+            return Box::pin(async move { answering.await.map(Answer::Now) });
         }
         let gateway = Arc::clone(&self.gateway);
-        Box::pin(async move {
-            let response = serve::handle(&gateway, request).await;
-            gateway.metrics.request("rest", response.status().as_u16());
-            Ok(response)
-        })
+        Box::pin(async move { Ok(serve::handle(&gateway, request).await) })
     }
 }
 

@@ -1,27 +1,25 @@
 //! An HTTP/1.1 server that a hostile client can neither fill nor hang.
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::{Error, ErrorKind, Result};
-use axum::body::Body;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use hyper_util::rt::TokioTimer;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Http, Listen};
+use crate::guest::{Guest, House, Serve};
 use crate::metrics::Metrics;
-use crate::patience::Patience;
 
 /// How many header lines a request may have.
 const MAX_HEADERS: usize = 100;
+/// How many connections may wait to be accepted, as far as the system lets them: who comes when there
+/// is no room tries again a second later.
+const BACKLOG: u32 = 16_384;
 /// How long to wait when the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -43,8 +41,7 @@ impl Server {
             Error::new(ErrorKind::Config, format!("cannot listen on {place}: {error}"))
         };
         match listen {
-            Listen::Tcp(address) => TcpListener::bind(address)
-                .await
+            Listen::Tcp(address) => listen_on(*address)
                 .map(|listener| Self(Socket::Tcp(listener)))
                 .map_err(|error| failed(address.to_string(), error)),
             Listen::Unix(path) => {
@@ -74,8 +71,13 @@ impl Server {
         metrics: Arc<Metrics>,
         mut closing: watch::Receiver<bool>,
     ) {
-        let builder = builder(&http);
-        let write_timeout = http.write_timeout;
+        let house = Arc::new(House {
+            builder: builder(&http),
+            patience: http.header_timeout,
+            service,
+            metrics,
+            write_timeout: http.write_timeout,
+        });
         let most = http.max_connections.min(Semaphore::MAX_PERMITS);
         let places = Arc::new(Semaphore::new(most));
         let stop = closing.clone();
@@ -85,15 +87,7 @@ impl Server {
                 () = turned(&mut closing) => break,
             };
             let Ok(place) = place else { break };
-            let guest = Guest {
-                builder: builder.clone(),
-                patience: http.header_timeout,
-                service: service.clone(),
-                metrics: Arc::clone(&metrics),
-                write_timeout,
-                stop: stop.clone(),
-                place,
-            };
+            let guest = Guest { house: Arc::clone(&house), stop: stop.clone(), place };
             tokio::select! {
                 accepted = self.0.accept(guest) => if accepted.is_err() {
                     tokio::time::sleep(EXHAUSTED).await;
@@ -128,6 +122,13 @@ impl Socket {
     }
 }
 
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn log(error: &std::io::Error) {
     tracing::warn!("cannot accept an HTTP connection: {error}");
 }
@@ -144,93 +145,8 @@ fn builder(http: &Http) -> http1::Builder {
     builder
 }
 
-/// What answers requests.
-pub trait Serve:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S> Serve for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// A connection's socket.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits until there is something to read.
-    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
-}
-
-impl Stream for TcpStream {
-    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send {
-        self.readable()
-    }
-}
-
-impl Stream for UnixStream {
-    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send {
-        self.readable()
-    }
-}
-
-/// One connection.
-struct Guest<S> {
-    builder: http1::Builder,
-    /// How long it may say nothing.
-    patience: Duration,
-    service: S,
-    metrics: Arc<Metrics>,
-    write_timeout: Duration,
-    stop: watch::Receiver<bool>,
-    place: OwnedSemaphorePermit,
-}
-
-impl<S: Serve> Guest<S> {
-    async fn serve<T: Stream>(mut self, stream: T) {
-        self.metrics.connection_opened();
-        if self.speaks(&stream).await {
-            self.answer(stream).await;
-        }
-        self.metrics.connection_closed();
-        drop(self.place);
-    }
-
-    /// Whether something comes in time. HTTP's buffers are made only then: who says nothing costs
-    /// little.
-    async fn speaks<T: Stream>(&mut self, stream: &T) -> bool {
-        let said = tokio::time::timeout(self.patience, stream.readable());
-        tokio::select! {
-            said = said => matches!(said, Ok(Ok(()))),
-            () = turned(&mut self.stop) => false,
-        }
-    }
-
-    async fn answer<T: Stream>(&mut self, stream: T) {
-        let stream = Patience::new(stream, self.write_timeout);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), self.service.clone());
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended.unwrap_or_else(debug),
-            () = turned(&mut self.stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await.unwrap_or_else(debug);
-            }
-        }
-    }
-}
-
-fn debug(error: hyper::Error) {
-    tracing::debug!("an HTTP connection ended: {error}");
-}
-
 /// Waits until the value is true, or can never be.
-async fn turned(value: &mut watch::Receiver<bool>) {
+pub(crate) async fn turned(value: &mut watch::Receiver<bool>) {
     let _ = value.wait_for(|value| *value).await;
 }
 

@@ -20,7 +20,7 @@ pub struct Waiters {
 #[derive(Debug)]
 struct Waiter {
     kind: StanzaKind,
-    sender: oneshot::Sender<Stanza>,
+    sender: oneshot::Sender<Box<Stanza>>,
 }
 
 /// A place in the queue; dropping it gives it up.
@@ -28,7 +28,8 @@ struct Waiter {
 pub struct Wait {
     waiters: Arc<Waiters>,
     key: Key,
-    answer: oneshot::Receiver<Stanza>,
+    /// In a box, as there is none for as long as it is waited for.
+    answer: oneshot::Receiver<Box<Stanza>>,
 }
 
 impl Waiters {
@@ -64,7 +65,7 @@ impl Waiters {
         let Some(waiter) = waiting.remove(&key) else { return Some(stanza) };
         drop(waiting);
         // Gone in the meantime: the answer is a stanza like any other.
-        waiter.sender.send(stanza).err()
+        waiter.sender.send(Box::new(stanza)).err().map(|stanza| *stanza)
     }
 
     /// How many requests wait.
@@ -89,7 +90,7 @@ fn name(jid: &WireJid) -> &str {
 impl Wait {
     /// The answer, once it comes. `None` if it never can.
     pub async fn answer(&mut self) -> Option<Stanza> {
-        (&mut self.answer).await.ok()
+        (&mut self.answer).await.ok().map(|stanza| *stanza)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The resource `/rest`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appxmpp::Jid;
@@ -13,7 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::draft::{Address, Draft};
 use super::error::RestError;
@@ -26,6 +27,7 @@ use crate::app::archive::Query;
 use crate::app::waiters::Wait;
 use crate::config;
 use crate::gateway::Gateway;
+use crate::guest::Answer;
 use crate::id;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("prosody-rest-timeout");
@@ -33,25 +35,50 @@ const TIMEOUT: HeaderName = HeaderName::from_static("prosody-rest-timeout");
 const DRAIN: usize = 1024 * 1024;
 
 /// Answers a request for `/rest` or something below it.
-pub async fn handle(gateway: &Gateway, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let media = ErrorMedia::of_answer(header(&head.headers, ACCEPT));
     let app = match gateway.app_for(host(&head.headers, &head.uri)) {
         Ok(app) => app,
-        Err(error) => return refusal_as(None, media, &error),
+        Err(error) => return counted(gateway, refusal_as(None, media, &error)).into(),
     };
     let config = app.config();
+    // Nobody reads the body of another method's request.
+    let is_whole = head.method == Method::POST || body.is_end_stream();
     // Nothing of the request, and of reading it, is kept while its answer is waited for.
     let step = Box::pin(prepare(gateway, app, &config, &head, body)).await;
     drop(head);
     let answer = match step {
         Ok(Step::Answer(response)) => Ok(response),
         Ok(Step::Send(outgoing)) => outgoing.send(app, &config).await,
-        Ok(Step::Ask(question)) => question.send(app, &config).await,
+        Ok(Step::Ask(question)) => match app.ask(&question.xml).await {
+            Ok(()) => {
+                let gateway = Arc::clone(gateway);
+                let asker = Asker { gateway, app: Arc::clone(app), config, media };
+                let later = question.waiting.respond(asker);
+                return if is_whole { Answer::Later(Box::pin(later)) } else { later.await.into() };
+            }
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
+    finished(gateway, app, &config, media, answer).into()
+}
+
+fn finished(
+    gateway: &Gateway,
+    app: &App,
+    config: &config::App,
+    media: ErrorMedia,
+    answer: Result<Response<Body>, RestError>,
+) -> Response<Body> {
     let mut response = answer.unwrap_or_else(|error| refusal_as(Some(app), media, &error));
     cors(config.strict, response.headers_mut());
+    counted(gateway, response)
+}
+
+fn counted(gateway: &Gateway, response: Response<Body>) -> Response<Body> {
+    gateway.metrics.request("rest", response.status().as_u16());
     response
 }
 
@@ -143,7 +170,7 @@ fn addressed(
         let wait = app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
         let query = app.archives.collect(&route.to, &draft.inner);
         let (xml, limit) = (draft.write(&address), timeout(config, &head.headers));
-        return Ok(Step::Ask(Question { xml, wait, query, limit, media }));
+        return Ok(Step::Ask(Question { xml, waiting: Waiting { wait, query, limit, media } }));
     }
     let kind = draft.kind.name();
     let to = route.to.as_str();
@@ -192,30 +219,51 @@ impl Outgoing {
 /// An iq on its way out.
 struct Question {
     xml: String,
+    waiting: Waiting,
+}
+
+/// Its answer is waited for.
+struct Waiting {
     wait: Wait,
     query: Option<Query>,
     limit: Duration,
     media: Media,
 }
 
-impl Question {
-    async fn send(mut self, app: &App, config: &config::App) -> Result<Response<Body>, RestError> {
-        app.ask(&std::mem::take(&mut self.xml)).await?;
+/// Who asked, and of whom.
+struct Asker {
+    gateway: Arc<Gateway>,
+    app: Arc<App>,
+    config: Arc<config::App>,
+    media: ErrorMedia,
+}
+
+impl Waiting {
+    /// The response, once there is one. Not an `async fn`, which would have room for its arguments
+    /// twice.
+    fn respond(mut self, asker: Asker) -> impl Future<Output = Response<Body>> + Send {
         let asked = Instant::now();
-        let answer = tokio::time::timeout(self.limit, self.wait.answer()).await.ok().flatten();
-        let outcome = match &answer {
-            Some(answer) if answer.is_error() => "error",
-            Some(_) => "result",
-            None => "timeout",
-        };
-        app.metrics.iq_took(outcome, asked.elapsed());
-        let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
-        let answer = answer.ok_or_else(late)?;
-        let pages = self.query.map(|query| query.take()).unwrap_or_default();
-        if pages.is_empty() {
-            return Ok(document(config, &answer, self.media));
+        async move {
+            let answer = tokio::time::timeout(self.limit, self.wait.answer()).await.ok().flatten();
+            let Asker { gateway, app, config, media } = &asker;
+            let outcome = match &answer {
+                Some(answer) if answer.is_error() => "error",
+                Some(_) => "result",
+                None => "timeout",
+            };
+            app.metrics.iq_took(outcome, asked.elapsed());
+            let late = || RestError::iq_timeout(StatusCode::INTERNAL_SERVER_ERROR);
+            let answer = answer.ok_or_else(late).map(|answer| self.written(config, &answer));
+            finished(gateway, app, config, *media, answer)
         }
-        Ok(documents(config, pages.iter().chain([&answer]), self.media))
+    }
+
+    fn written(&self, config: &config::App, answer: &Stanza) -> Response<Body> {
+        let pages = self.query.as_ref().map(Query::take).unwrap_or_default();
+        if pages.is_empty() {
+            return document(config, answer, self.media);
+        }
+        documents(config, pages.iter().chain([answer]), self.media)
     }
 }
 
