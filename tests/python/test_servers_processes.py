@@ -142,6 +142,23 @@ def test_presence_is_the_same_seen_from_any_process(ejabberd: Server, start: Sta
             wait_shown(gateway, account.jid, (False, None))
 
 
+def test_presence_that_changes_quickly_ends_the_same_in_every_process(ejabberd: Server, start: Start) -> None:
+    gateways = start(ejabberd, 3)
+    for gateway in gateways:
+        gateway.wait_ready()
+    account = ejabberd.account("contact")
+    with Phone(ejabberd, account, "phone") as phone:
+        subscribe(phone)
+        # ejabberd hands them out at random: which process reads which of them first is anybody's guess.
+        for show in [*SHOWS, "gone"] * 2:
+            phone.send("".join(f"<presence><show>{before}</show></presence>" for before in SHOWS))
+            is_gone = show == "gone"
+            phone.send("<presence type='unavailable'/>" if is_gone else f"<presence><show>{show}</show></presence>")
+            expected = (False, None) if is_gone else (True, SHOWS[show])
+            for gateway in gateways * 2:
+                wait_shown(gateway, account.jid, expected)
+
+
 def test_what_waits_for_a_killed_process_is_delivered_once_by_another(
     ejabberd: Server, start: Start, web: Callback, postgres: Postgres, store: str
 ) -> None:

@@ -95,12 +95,8 @@ impl Service {
             PresenceType::Available => {
                 let resource = from.resourcepart().unwrap_or_default();
                 let (priority, show) = (details.priority, details.show);
-                let changed = self.book().set_available(&own, &contact, resource, priority, show);
                 let resource = resource.into();
-                self.tell_others(&own, &contact, || Heard::Available { resource, priority, show });
-                if changed {
-                    self.keep_presence(&own, &contact);
-                }
+                self.note(&own, &contact, Heard::Available { resource, priority, show });
             }
             PresenceType::Probe => {
                 let told = self.book().get(&own, &contact).and_then(|entry| entry.told.cloned());
@@ -109,12 +105,8 @@ impl Service {
             }
             // Unavailable, or an error: whoever is asked has no presence to give.
             _ => {
-                let resource = from.resourcepart();
-                let changed = self.book().set_unavailable(&own, &contact, resource);
-                self.tell_others(&own, &contact, || Heard::Unavailable(resource.map(Box::from)));
-                if changed {
-                    self.keep_presence(&own, &contact);
-                }
+                let resource = from.resourcepart().map(Box::from);
+                self.note(&own, &contact, Heard::Unavailable(resource));
             }
         }
     }
@@ -147,9 +139,13 @@ impl Service {
             self.counters.subscriptions_accepted.add(1);
         }
         // Whoever cancels the app's subscription sends no presence any more.
-        let cancelled = verb == SubscriptionVerb::Unsubscribed;
-        if cancelled && self.book().set_unavailable(own, contact, None) {
-            self.tell_others(own, contact, || Heard::Unavailable(None));
+        if verb == SubscriptionVerb::Unsubscribed {
+            self.note(own, contact, Heard::Unavailable(None));
+        }
+    }
+
+    fn note(&self, own: &str, contact: &str, heard: Heard) {
+        if self.hear(own, contact, heard) {
             self.keep_presence(own, contact);
         }
     }

@@ -16,6 +16,7 @@
 mod account;
 pub mod address;
 mod answer;
+mod hearsay;
 mod inbound;
 pub mod inbox;
 pub mod lanes;

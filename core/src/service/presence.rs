@@ -77,7 +77,7 @@ struct Resource {
 }
 
 /// How many resources of one contact are remembered; of more, those that count least are not.
-const MAX_RESOURCES: usize = 16;
+pub(super) const MAX_RESOURCES: usize = 16;
 
 #[derive(Debug)]
 struct Slot {

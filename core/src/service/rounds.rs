@@ -92,6 +92,15 @@ impl Rounds {
         Duration::from_secs(1) / self.pace.probes_per_second.max(1)
     }
 
+    fn next_probe(&self) -> Duration {
+        self.probe_at + BURST.saturating_sub(self.interval())
+    }
+
+    fn took(&mut self, probes: usize) {
+        let probes = u32::try_from(probes).unwrap_or(u32::MAX);
+        self.probe_at += self.interval().saturating_mul(probes);
+    }
+
     /// How many probes may go now.
     fn allowance(&mut self, now: Duration) -> usize {
         // What was not used in time is not saved up.
@@ -106,7 +115,7 @@ impl Rounds {
             return Some(Duration::ZERO);
         }
         if self.probe.is_some() {
-            return Some(self.probe_at + BURST.saturating_sub(self.interval()));
+            return Some(self.next_probe());
         }
         match self.afterwards {
             Afterwards::Nothing => None,
@@ -149,7 +158,12 @@ impl Service {
     /// When [`Service::handle_timeout`] has something to do: at once if the time is past, never if
     /// `None`.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.rounds().next()
+        let rounds = self.rounds();
+        let doubts = self.sharing.as_ref().and_then(|sharing| {
+            let due = sharing.hearsay().poll_timeout(rounds.pace.patience)?;
+            Some(due.max(rounds.next_probe()))
+        });
+        [rounds.next(), doubts].into_iter().flatten().min()
     }
 
     /// Goes on with what is under way, and returns up to `room` stanzas to be written.
@@ -164,13 +178,17 @@ impl Service {
         if let Some(cursor) = rounds.announce {
             rounds.announce = self.announce(cursor, room, &mut sends);
         }
+        if self.is_shared() && sends.len() < room {
+            let allowed = rounds.allowance(now).min(room - sends.len());
+            let asked = self.ask_again(now, allowed, rounds.pace.patience);
+            rounds.took(asked.len());
+            sends.extend(asked);
+        }
         if let Some(cursor) = rounds.probe {
             let allowed = rounds.allowance(now).min(room - sends.len());
             let before = sends.len();
             rounds.probe = self.probe(cursor, allowed, rounds.refreshing, &mut sends);
-            let sent = u32::try_from(sends.len() - before).unwrap_or(u32::MAX);
-            let taken = rounds.interval().saturating_mul(sent);
-            rounds.probe_at += taken;
+            rounds.took(sends.len() - before);
             if rounds.probe.is_none() {
                 rounds.afterwards = Afterwards::ExpireAt(now + rounds.pace.patience);
             }
@@ -276,8 +294,10 @@ impl Service {
                 silent.push(key);
             }
         });
-        for ContactKey { own, contact } in &silent {
-            self.tell_others(own, contact, || Heard::Unavailable(None));
+        if self.is_shared() {
+            for ContactKey { own, contact } in &silent {
+                self.hear(own, contact, Heard::Unavailable(None));
+            }
         }
         let changes: Vec<_> = silent.into_iter().map(|key| Change::Presence(key, None)).collect();
         if !changes.is_empty() {

@@ -7,8 +7,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::address::Addresses;
+use super::hearsay::Hearsay;
 use super::presence::PresenceBook;
 use super::quota::Meters;
 use super::route::Delivery;
@@ -32,6 +36,8 @@ struct State {
     /// How many other processes have a stream.
     others: AtomicUsize,
     evicted: AtomicBool,
+    /// Locked before the book, where both are.
+    hearsay: Mutex<Hearsay>,
     /// Wakes the driver.
     wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -45,6 +51,10 @@ impl fmt::Debug for State {
 impl State {
     fn left(&self) -> MutexGuard<'_, Vec<QueueName>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hearsay(&self) -> MutexGuard<'_, Hearsay> {
+        self.hearsay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self) {
@@ -76,6 +86,10 @@ impl Sharing {
     pub(super) fn others(&self) -> usize {
         self.state.others.load(Ordering::Relaxed)
     }
+
+    pub(super) fn hearsay(&self) -> MutexGuard<'_, Hearsay> {
+        self.state.hearsay()
+    }
 }
 
 /// What the store tells this process.
@@ -91,9 +105,32 @@ impl Ear {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hear(&self, key: &ContactKey, heard: &Heard) {
+        let mut hearsay = self.state.hearsay();
+        let (later, doubted) = hearsay.hear(key, heard);
+        let mut book = self.book();
+        for heard in std::iter::once(heard).chain(&later) {
+            set(&mut book, &key.own, &key.contact, heard);
+        }
+        drop(book);
+        drop(hearsay);
+        if doubted {
+            self.state.wake();
+        }
+    }
+
     /// One store may serve several apps.
     fn is_ours(&self, key: &ContactKey) -> bool {
         !self.addresses.is_account() && self.addresses.is_own_domain(domain_of(&key.own))
+    }
+}
+
+fn set(book: &mut PresenceBook, own: &str, contact: &str, heard: &Heard) -> bool {
+    match heard {
+        Heard::Available { resource, priority, show } => {
+            book.set_available(own, contact, resource, *priority, *show)
+        }
+        Heard::Unavailable(resource) => book.set_unavailable(own, contact, resource.as_deref()),
     }
 }
 
@@ -104,18 +141,8 @@ pub(super) fn domain_of(own: &str) -> &str {
 impl Listener for Ear {
     fn take(&self, news: News) {
         match news {
-            News::Heard(key, heard) if self.is_ours(&key) => {
-                let ContactKey { own, contact } = &key;
-                let mut book = self.book();
-                match heard {
-                    Heard::Available { resource, priority, show } => {
-                        book.set_available(own, contact, &resource, priority, show)
-                    }
-                    Heard::Unavailable(resource) => {
-                        book.set_unavailable(own, contact, resource.as_deref())
-                    }
-                };
-            }
+            News::Heard(key, heard) if self.is_ours(&key) => self.hear(&key, &heard),
+            News::Told(key, number) => self.state.hearsay().is_told(&key, number),
             News::Contact(key, state) if self.is_ours(&key) => {
                 let mut book = self.book();
                 book.set_subscription(&key.own, &key.contact, state.subscription);
@@ -125,9 +152,14 @@ impl Listener for Ear {
             News::Heard(..) | News::Contact(..) => {}
             News::Contacts(contacts) => {
                 let ours = contacts.into_iter().filter(|(key, _)| self.is_ours(key));
+                let mut hearsay = self.state.hearsay();
+                hearsay.forget();
                 self.book().reconcile(ours);
             }
-            News::Others(others) => self.state.others.store(others, Ordering::Relaxed),
+            News::Others(others) => {
+                self.state.others.store(others, Ordering::Relaxed);
+                self.state.hearsay().beat();
+            }
             News::Left(queue) => {
                 let mut left = self.state.left();
                 if !left.contains(&queue) {
@@ -234,16 +266,41 @@ impl Service {
         self.sharing.is_some()
     }
 
-    pub(super) fn tell_others(&self, own: &str, contact: &str, heard: impl FnOnce() -> Heard) {
-        if let (Some(sharing), Some(shared)) = (&self.sharing, self.store.shared()) {
-            let key = ContactKey { own: own.into(), contact: contact.into() };
-            shared.tell(&sharing.member, &key, &heard());
+    /// Puts what was heard of a contact into the book, and tells the other processes. Returns whether
+    /// that changed the contact's presence as a whole.
+    pub(super) fn hear(&self, own: &str, contact: &str, heard: Heard) -> bool {
+        let shared = self.sharing.as_ref().zip(self.store.shared());
+        let Some((sharing, shared)) = shared else {
+            return set(&mut self.book(), own, contact, &heard);
+        };
+        let key = ContactKey { own: own.into(), contact: contact.into() };
+        let number = sharing.hearsay().tell(&key, &heard);
+        let changed = set(&mut self.book(), own, contact, &heard);
+        if !shared.tell(&sharing.member, &key, &heard, number) {
+            sharing.hearsay().is_told(&key, number);
         }
+        changed
+    }
+
+    /// Asks contacts of whom processes heard different things at once; up to `room` of them.
+    pub(super) fn ask_again(&self, now: Duration, room: usize, patience: Duration) -> Vec<Bytes> {
+        let Some(sharing) = &self.sharing else { return Vec::new() };
+        let is_subscribed =
+            |key: &ContactKey| self.book().subscription(&key.own, &key.contact).app_is_subscribed();
+        let due = sharing.hearsay().take_due(now, room, patience, is_subscribed);
+        for (ContactKey { own, contact }, resource) in due.gone {
+            if self.hear(&own, &contact, Heard::Unavailable(Some(resource))) {
+                self.keep_presence(&own, &contact);
+            }
+        }
+        let probe = |key: ContactKey| self.bare_presence(&key.own, &key.contact, "probe");
+        due.ask.into_iter().map(probe).collect()
     }
 
     pub(super) fn set_up(&self, up: bool) {
         if let (Some(sharing), Some(shared)) = (&self.sharing, self.store.shared()) {
             shared.set_up(&sharing.member, up);
+            sharing.hearsay().set_up(up);
         }
     }
 

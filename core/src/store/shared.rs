@@ -24,13 +24,16 @@ pub enum Heard {
 /// What happened elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Another process heard this of a contact.
+    /// Another process heard this of a contact. All processes are told everything in one order.
     Heard(ContactKey, Heard),
+    /// What this process told of a contact under this number has its place in that order here.
+    Told(ContactKey, u64),
     /// A contact's row is now this. Its presence is told by [`News::Heard`].
     Contact(ContactKey, ContactState),
     /// News may have been missed: these are all contacts.
     Contacts(Vec<(ContactKey, ContactState)>),
-    /// So many other processes have a stream for this app.
+    /// So many other processes have a stream for this app. That is told with each beat, about once a
+    /// second.
     Others(usize),
     /// The process of this queue is gone: what waits there is ours.
     Left(QueueName),
@@ -103,8 +106,9 @@ pub trait Shared: Send + Sync {
         to: Subscription,
     ) -> Result<Subscription>;
 
-    /// Tells the other processes, soon.
-    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard);
+    /// Tells the other processes, soon, under a `number` larger than those before; `false` if it cannot
+    /// be told. It comes back as [`News::Told`].
+    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard, number: u64) -> bool;
 
     /// Everybody else who serves `app`, as the store knows them now, and those who are gone and have
     /// not been taken over from.

@@ -214,8 +214,10 @@ impl Heart {
 
     async fn hear(&mut self, notice: &Notification) {
         match Notice::read(notice.payload()) {
-            Some(Notice::Heard(member, key, heard)) if member != self.pulse.member.number => {
-                self.listener.take(News::Heard(key, heard));
+            Some(Notice::Heard(member, key, heard, number)) => {
+                let is_own = member == self.pulse.member.number;
+                let news = if is_own { News::Told(key, number) } else { News::Heard(key, heard) };
+                self.listener.take(news);
             }
             Some(Notice::Contact(key)) => {
                 let rows = self.link.query(&sql::contact(&key)).await;

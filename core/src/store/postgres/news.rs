@@ -11,8 +11,8 @@ const LIMIT: usize = 7999;
 /// A notification.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// This member heard this.
-    Heard(u64, ContactKey, Heard),
+    /// This member heard this, and tells it under this number.
+    Heard(u64, ContactKey, Heard, u64),
     /// The row of a contact is to be read again.
     Contact(ContactKey),
 }
@@ -31,11 +31,12 @@ impl Notice {
                 field(&key.own);
                 field(&key.contact);
             }
-            Self::Heard(member, key, heard) => {
+            Self::Heard(member, key, heard, number) => {
                 field(if matches!(heard, Heard::Available { .. }) { "available" } else { "gone" });
                 field(&key.own);
                 field(&key.contact);
                 field(&member.to_string());
+                field(&number.to_string());
                 match heard {
                     Heard::Available { resource, priority, show } => {
                         field(resource);
@@ -60,6 +61,7 @@ impl Notice {
             return Some(Self::Contact(key));
         }
         let member = fields.next()?.parse().ok()?;
+        let number = fields.next()?.parse().ok()?;
         let resource = fields.next();
         let heard = match kind {
             "available" => Heard::Available {
@@ -70,7 +72,7 @@ impl Notice {
             "gone" => Heard::Unavailable(resource.map(Box::from)),
             _ => return None,
         };
-        Some(Self::Heard(member, key, heard))
+        Some(Self::Heard(member, key, heard, number))
     }
 }
 
@@ -88,10 +90,10 @@ mod tests {
         };
         for notice in [
             Notice::Contact(key()),
-            Notice::Heard(7, key(), available("phone|1")),
-            Notice::Heard(7, key(), available("")),
-            Notice::Heard(u64::MAX, key(), Heard::Unavailable(Some("phone".into()))),
-            Notice::Heard(7, key(), Heard::Unavailable(None)),
+            Notice::Heard(7, key(), available("phone|1"), 9),
+            Notice::Heard(7, key(), available(""), 9),
+            Notice::Heard(u64::MAX, key(), Heard::Unavailable(Some("phone".into())), 9),
+            Notice::Heard(7, key(), Heard::Unavailable(None), 9),
         ] {
             assert_eq!(Notice::read(&notice.write().unwrap()).as_ref(), Some(&notice));
         }

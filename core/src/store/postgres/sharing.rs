@@ -43,11 +43,10 @@ impl Shared for PostgresStore {
         Ok(rows.first().map(|row| sql::contact_of(row).1.subscription).unwrap_or_default())
     }
 
-    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard) {
-        let notice = Notice::Heard(member.number, key.clone(), heard.clone());
-        let news = notice.write().into_iter().collect();
-        // A store that is closed has nobody to tell.
-        let _ = self.call(Call { changes: Vec::new(), news, done: None });
+    fn tell(&self, member: &Member, key: &ContactKey, heard: &Heard, number: u64) -> bool {
+        let notice = Notice::Heard(member.number, key.clone(), heard.clone(), number);
+        let Some(news) = notice.write() else { return false };
+        self.call(Call { changes: Vec::new(), news: vec![news], done: None }).is_ok()
     }
 
     fn fellows(&self, app: &str, member: &Member) -> Result<Fellows> {

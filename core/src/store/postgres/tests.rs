@@ -229,6 +229,57 @@ fn what_one_process_hears_the_others_know() {
     }
 }
 
+/// What a service wants to write now.
+fn said(service: &Service, now: Duration) -> Vec<String> {
+    let mut said = Vec::new();
+    while service.poll_timeout().is_some_and(|at| at <= now) {
+        let sends = service.handle_timeout(now, 100);
+        said.extend(sends.iter().map(|it| String::from_utf8_lossy(it).into_owned()));
+    }
+    said
+}
+
+#[test]
+fn what_two_processes_hear_at_once_is_the_same_in_all_books_and_the_contact_is_asked() {
+    let Some(place) = place() else { return };
+    let [a, b, c] = [(); 3].map(|()| service(&place, Quotas::default()));
+    hear(&a, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribe'/>");
+    hear(&a, "<presence from='c@example.com' to='bot@bot.example.com' type='subscribed'/>");
+    until("the subscription", || b.contacts() + c.contacts() == 2);
+    let second = Duration::from_secs(1);
+    for service in [&a, &b] {
+        service.handle_ready(second);
+        said(service, second);
+    }
+    let words = [
+        "<presence from='c@example.com/1' to='bot@bot.example.com'><show>dnd</show></presence>",
+        "<presence from='c@example.com/1' to='bot@bot.example.com'><show>away</show></presence>",
+        "<presence from='c@example.com/1' to='bot@bot.example.com' type='unavailable'/>",
+    ];
+    for round in 2..32 {
+        let [one, other] = [words[round % 3], words[(round + 1) % 3]];
+        std::thread::scope(|scope| {
+            scope.spawn(|| hear(&a, one));
+            hear(&b, other);
+        });
+        // One of them, or both: whoever read it later, as far as anybody knows.
+        let now = second * 30 * u32::try_from(round).unwrap();
+        let mut asked = 0;
+        until("the question", || {
+            asked += [&a, &b].iter().map(|it| said(it, now).len()).sum::<usize>();
+            asked > 0
+        });
+        a.sync().unwrap();
+        b.sync().unwrap();
+        until("one truth", || show(&a) == show(&b) && show(&b) == show(&c));
+        // The contact's answer may come to any of them.
+        hear(&c, "<presence from='c@example.com/1' to='bot@bot.example.com'/>");
+        for service in [&a, &b, &c] {
+            until("what was said last", || show(service) == Some(Show::Normal));
+        }
+    }
+}
+
 #[test]
 fn processes_that_change_a_subscription_at_once_lose_nothing() {
     let Some(place) = place() else { return };

@@ -1,0 +1,230 @@
+//! Which of two processes heard a contact last.
+//!
+//! A server may give what one contact says to several processes, and nobody knows in which order they
+//! read it. So that all books say the same, each goes by the order in which the store hands out what
+//! the processes tell; and where that may not be the order in which the contact spoke, the contact is
+//! asked: its answer is newer than both. A resource that was in doubt and does not answer is gone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::presence::MAX_RESOURCES;
+use crate::store::{ContactKey, Heard};
+
+/// For how many beats of the store what another process heard may be younger than what is read here.
+const RECENT: u64 = 10;
+/// Of how many contacts that is remembered, and how many may be in doubt. Beyond, the next question
+/// to all contacts puts it right.
+const CONTACTS: usize = 50_000;
+const DOUBTS: usize = 1_000;
+/// The pause before a contact is asked again that goes on contradicting itself; each further one is
+/// twice as long, up to the patience with an answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What this process and others heard of contacts a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Hearsay {
+    /// The number of what was told last.
+    last: u64,
+    /// What this process told and has not got back: what others heard and comes meanwhile, the store
+    /// had before.
+    told: HashMap<ContactKey, Vec<(u64, Heard)>>,
+    /// What others heard, with the beat at which it came.
+    recent: HashMap<ContactKey, Vec<(u64, Heard)>>,
+    beat: u64,
+    /// There is a stream to ask through. Whoever has none asks all contacts when it has one.
+    up: bool,
+    doubts: HashMap<ContactKey, Doubt>,
+}
+
+#[derive(Debug, Default)]
+struct Doubt {
+    /// When it was asked last, and how often it was.
+    asked: Option<Duration>,
+    times: u32,
+    /// Something contradicted since.
+    again: bool,
+    /// Which have not answered.
+    resources: Vec<Box<str>>,
+}
+
+impl Doubt {
+    fn due(&self, patience: Duration) -> Duration {
+        match self.asked {
+            None => Duration::ZERO,
+            Some(asked) if self.again => {
+                asked + (PAUSE * (1 << (self.times - 1).min(8))).min(patience)
+            }
+            Some(asked) => asked + patience,
+        }
+    }
+}
+
+/// What is to be done about doubts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Contacts to be asked.
+    pub(super) ask: Vec<ContactKey>,
+    /// Resources that did not answer.
+    pub(super) gone: Vec<(ContactKey, Box<str>)>,
+}
+
+/// The resource that is meant; `None` for all of a contact.
+fn resource_of(heard: &Heard) -> Option<&str> {
+    match heard {
+        Heard::Available { resource, .. } => Some(resource),
+        Heard::Unavailable(resource) => resource.as_deref(),
+    }
+}
+
+/// Whether both say something of one resource.
+fn meet(one: &Heard, other: &Heard) -> bool {
+    let (one, other) = (resource_of(one), resource_of(other));
+    one.is_none() || other.is_none() || one == other
+}
+
+fn contradict(one: &Heard, other: &Heard) -> bool {
+    let both_gone = matches!((one, other), (Heard::Unavailable(_), Heard::Unavailable(_)));
+    meet(one, other) && !both_gone && one != other
+}
+
+/// Puts `heard` in the place of what was heard of the same resource before.
+fn replace(list: &mut Vec<(u64, Heard)>, number: u64, heard: Heard) {
+    list.retain(|(_, old)| resource_of(old) != resource_of(&heard));
+    if list.len() >= MAX_RESOURCES {
+        list.remove(0);
+    }
+    list.push((number, heard));
+}
+
+impl Hearsay {
+    /// This process heard a contact, and tells the others under the number that is returned.
+    pub(super) fn tell(&mut self, key: &ContactKey, heard: &Heard) -> u64 {
+        self.answered(key, heard);
+        let earliest = self.beat.saturating_sub(RECENT);
+        let recent = self.recent.get(key).into_iter().flatten();
+        let against = recent.filter(|(beat, it)| *beat >= earliest && contradict(it, heard));
+        for (_, other) in against.cloned().collect::<Vec<_>>() {
+            self.doubt(key, heard, &other);
+        }
+        self.last += 1;
+        replace(self.told.entry(key.clone()).or_default(), self.last, heard.clone());
+        self.last
+    }
+
+    /// What was told under this number came back, or will not: the store has it, and whatever comes
+    /// from now on is later.
+    pub(super) fn is_told(&mut self, key: &ContactKey, number: u64) {
+        if let Some(told) = self.told.get_mut(key) {
+            told.retain(|(last, _)| *last > number);
+            if told.is_empty() {
+                self.told.remove(key);
+            }
+        }
+    }
+
+    /// Another process heard a contact. Returns what this one told of the same, which the store has
+    /// after that: in this order both are to be applied. The flag says that the contact is in doubt now.
+    pub(super) fn hear(&mut self, key: &ContactKey, heard: &Heard) -> (Vec<Heard>, bool) {
+        let told = self.told.get(key).into_iter().flatten();
+        let later: Vec<_> =
+            told.filter(|(_, own)| meet(own, heard)).map(|(_, own)| own.clone()).collect();
+        if later.is_empty() {
+            self.answered(key, heard);
+        }
+        let mut doubted = false;
+        for own in later.iter().filter(|own| contradict(own, heard)) {
+            self.doubt(key, own, heard);
+            doubted = true;
+        }
+        if self.recent.len() < CONTACTS || self.recent.contains_key(key) {
+            let recent = self.recent.entry(key.clone()).or_default();
+            replace(recent, self.beat, heard.clone());
+        }
+        (later, doubted)
+    }
+
+    /// What comes after a question is the answer, unless it is contradicted.
+    fn answered(&mut self, key: &ContactKey, heard: &Heard) {
+        if let Some(doubt) = self.doubts.get_mut(key).filter(|doubt| doubt.asked.is_some()) {
+            let about = resource_of(heard);
+            doubt.resources.retain(|resource| about.is_some_and(|about| about != &**resource));
+        }
+    }
+
+    fn doubt(&mut self, key: &ContactKey, one: &Heard, other: &Heard) {
+        if !self.up || (self.doubts.len() >= DOUBTS && !self.doubts.contains_key(key)) {
+            return;
+        }
+        let doubt = self.doubts.entry(key.clone()).or_default();
+        doubt.again = true;
+        for resource in [one, other].into_iter().filter_map(resource_of) {
+            let is_new = !doubt.resources.iter().any(|known| **known == *resource);
+            if is_new && doubt.resources.len() < MAX_RESOURCES {
+                doubt.resources.push(resource.into());
+            }
+        }
+    }
+
+    /// When [`Hearsay::take_due`] has something.
+    pub(super) fn poll_timeout(&self, patience: Duration) -> Option<Duration> {
+        self.doubts.values().map(|doubt| doubt.due(patience)).min()
+    }
+
+    /// Up to `room` contacts that are to be asked now, of those that `may_be_asked`, and whoever did not
+    /// answer for `patience`.
+    pub(super) fn take_due(
+        &mut self,
+        now: Duration,
+        room: usize,
+        patience: Duration,
+        may_be_asked: impl Fn(&ContactKey) -> bool,
+    ) -> Due {
+        let mut due = Due::default();
+        self.doubts.retain(|key, doubt| {
+            if doubt.due(patience) > now {
+                return true;
+            }
+            if doubt.again {
+                if !may_be_asked(key) {
+                    return false;
+                }
+                if due.ask.len() < room {
+                    due.ask.push(key.clone());
+                    (doubt.asked, doubt.again) = (Some(now), false);
+                    doubt.times += 1;
+                }
+                return true;
+            }
+            due.gone.extend(doubt.resources.drain(..).map(|resource| (key.clone(), resource)));
+            false
+        });
+        due
+    }
+
+    /// Whether there is a stream. Without one, and with a new one, nothing is in doubt more than
+    /// everything is.
+    pub(super) fn set_up(&mut self, up: bool) {
+        self.up = up;
+        self.doubts.clear();
+    }
+
+    /// The store beats: what others heard grows old.
+    pub(super) fn beat(&mut self) {
+        self.beat += 1;
+        let earliest = self.beat.saturating_sub(RECENT);
+        self.recent.retain(|_, heard| {
+            heard.retain(|(beat, _)| *beat >= earliest);
+            !heard.is_empty()
+        });
+    }
+
+    /// What was told, and what others told, may have been missed.
+    pub(super) fn forget(&mut self) {
+        self.told.clear();
+        self.recent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;
