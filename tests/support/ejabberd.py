@@ -14,6 +14,9 @@ import urllib.request
 from .process import Process
 from .server import Account, Server
 
+#: Of this component's two connections, one sender always gets the same one.
+BALANCED = "balanced.localhost"
+
 
 class Ejabberd(Server):
     kind = "ejabberd"
@@ -51,6 +54,8 @@ listen:
     ip: "127.0.0.1"
     module: ejabberd_http
     request_handlers: {{/api: mod_http_api}}
+domain_balancing:
+  "{BALANCED}": {{type: bare_source, component_number: 2}}
 s2s_access: none
 auth_method: internal
 auth_password_format: plain

@@ -16,6 +16,8 @@ pub(super) struct Gathering {
     pub(super) rows: Vec<OutboxRow>,
     pub(super) calls: usize,
     pub(super) group: Arc<Group>,
+    /// Another process kept them before.
+    pub(super) is_legacy: bool,
 }
 
 /// What became of calls that the store got at once.

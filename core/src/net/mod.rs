@@ -30,7 +30,9 @@ mod socket;
 #[cfg(feature = "srv")]
 mod srv;
 mod stats;
+mod suspense;
 mod tls;
+mod turns;
 mod wait;
 
 pub use app::{App, AppConfig, AppStats, Claimed, Outcome};
@@ -45,6 +47,7 @@ pub use sending::{Sending, Sent, message_batch};
 pub use sharing::take_over;
 pub use stats::Stats;
 pub use tls::{Pin, Tls, TlsMode};
+pub use turns::{keep_deliveries, released};
 pub use wait::{Waited, block_on, block_on_checked};
 
 pub use crate::auth::Secret;

@@ -10,16 +10,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Event};
 use super::gathering::{Came, Company, Gathering, Group, Next};
 use super::inbound::register;
+use super::suspense::Suspense;
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::outbox::Accepted;
-use crate::service::{Delivery, Outbox, OutboxLimits, OutboxStats, Outgoing, Service};
-use crate::store::{Change, Durability, OutboxRow};
+use crate::service::{Outbox, OutboxLimits, OutboxStats, Outgoing, Service};
+use crate::store::{Change, Durability, OutboxRow, Placed};
 use crate::stream::{Barrier, Batch};
 
 /// What is written at once: what a call with many recipients sends can be much larger than the call.
@@ -54,6 +55,7 @@ struct State {
     /// The store has not answered yet.
     storing: bool,
     company: Company,
+    suspense: Suspense,
 }
 
 /// Waits until the messages of a call are stored. It may be dropped: what is stored will be sent all
@@ -110,6 +112,9 @@ impl LiveOutbox {
         let mut outbox = Outbox::new(limits);
         let (rows, done) = service.take_outbox();
         outbox.restore(rows, done);
+        if service.is_shared() {
+            outbox.leave_room();
+        }
         let state = State {
             outbox,
             cut: 0,
@@ -119,6 +124,7 @@ impl LiveOutbox {
             gathering: Gathering::default(),
             storing: false,
             company: Company::default(),
+            suspense: Suspense::default(),
         };
         Arc::new(Self { connection, service, state: Mutex::new(state), wake: Notify::new() })
     }
@@ -174,6 +180,9 @@ impl LiveOutbox {
         if state.closed {
             return Keeping { group: None, count: 0, error: Some(closed()) };
         }
+        if self.service.is_shared() && (state.gathering.rows.is_empty() || !changes.is_empty()) {
+            state.outbox.leave_room();
+        }
         let accepted = state.outbox.accept(now, stanzas);
         let count = accepted.len();
         let error = (count < stanzas.len()).then(|| full(stanzas.len() - count));
@@ -208,7 +217,7 @@ impl LiveOutbox {
     pub(super) fn adopt(self: &Arc<Self>, rows: Vec<OutboxRow>, changes: Vec<Change>) -> Keeping {
         let rows = self.lock().outbox.adopt(rows);
         let count = rows.iter().map(|row| row.heads.len()).sum();
-        let alone = Gathering { rows, ..Gathering::default() };
+        let alone = Gathering { rows, is_legacy: true, ..Gathering::default() };
         let group = Arc::clone(&alone.group);
         self.store(alone, changes, false);
         Keeping { group: Some(group), count, error: None }
@@ -266,10 +275,12 @@ impl LiveOutbox {
     }
 
     fn store(self: &Arc<Self>, next: Gathering, mut changes: Vec<Change>, gathered: bool) {
-        let Gathering { rows, calls, group } = next;
+        let Gathering { rows, calls, group, is_legacy } = next;
         let accepted = Accepted::calls(&rows);
         let this = Arc::clone(self);
-        let done = move |stored: Result<()>| {
+        let done = move |placed: Result<Placed>| {
+            let elsewhere = placed.as_ref().is_ok_and(|placed| placed.elsewhere && !is_legacy);
+            let stored = placed.map(drop);
             if let Err(error) = &stored {
                 tracing::error!(%error, "messages could not be stored and are not sent");
             }
@@ -278,6 +289,13 @@ impl LiveOutbox {
                 state.storing = false;
                 let gathered = state.gathering.calls;
                 state.company.told(calls, gathered);
+            }
+            if is_legacy && stored.is_ok() {
+                state.suspense.taken_over();
+            }
+            if elsewhere && let Some(first) = accepted.first() {
+                state.suspense.begin(first.first());
+                state.hold();
             }
             for accepted in &accepted {
                 match &stored {
@@ -294,7 +312,7 @@ impl LiveOutbox {
         };
         let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
         changes.extend(rows.into_iter().map(put));
-        self.service.submit(changes, Box::new(done));
+        self.service.submit_placed(changes, Box::new(done));
     }
 
     /// Writes what is stored, as soon as it can be written, until [`LiveOutbox::close`].
@@ -302,10 +320,30 @@ impl LiveOutbox {
         while !self.lock().closed {
             let look = self.go_on_storing();
             self.expire();
+            self.look().await;
             self.write();
-            let until = look.unwrap_or_else(|| Instant::now() + EXPIRY_CHECK);
+            let due = self.lock().suspense.due();
+            let until = look.into_iter().chain(due).min();
+            let until = until.unwrap_or_else(|| Instant::now() + EXPIRY_CHECK);
             let _ = timeout_at(until, self.wake.notified()).await;
         }
+    }
+
+    /// Whether what is held may go: no other process that is gone left messages.
+    async fn look(&self) {
+        let now = Instant::now();
+        if self.lock().suspense.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let service = Arc::clone(&self.service);
+        let asked = tokio::task::spawn_blocking(move || service.fellows()).await;
+        let left = match asked {
+            Ok(Ok(fellows)) => fellows.iter().any(|fellow| fellow.outbox && !fellow.held),
+            Ok(Err(_)) | Err(_) => true,
+        };
+        let mut state = self.lock();
+        state.suspense.looked(now, left);
+        state.hold();
     }
 
     fn write(&self) {
@@ -425,21 +463,7 @@ impl LiveOutbox {
     }
 }
 
-/// Stores what came for the app, before anybody can learn that it came.
-///
-/// # Errors
-/// [`ErrorKind::Store`]: none of them is stored.
-pub(super) async fn keep_deliveries(service: &Service, deliveries: &[Delivery]) -> Result<()> {
-    let changes = deliveries.iter().map(|delivery| service.keep_delivery(delivery)).collect();
-    let (told, answer) = oneshot::channel();
-    let done = move |stored: Result<()>| {
-        let _ = told.send(stored);
-    };
-    service.submit(changes, Box::new(done));
-    answer.await.unwrap_or_else(|_| Err(closed()))
-}
-
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the outbox is closed: nothing more is sent")
 }
 
@@ -468,6 +492,13 @@ pub(super) fn utc() -> Duration {
 }
 
 impl State {
+    fn hold(&mut self) {
+        match self.suspense.from() {
+            Some(from) => self.outbox.hold(from),
+            None => self.outbox.release(),
+        }
+    }
+
     fn begin_to_store(&mut self) -> Gathering {
         self.storing = true;
         std::mem::take(&mut self.gathering)

@@ -10,7 +10,7 @@ use super::Service;
 use super::roster::{Announce, SubscriptionVerb, react};
 use super::route::{self, Delivery, DropReason, InboundService, PresenceDetails, Routed, Rules};
 use crate::stanza::{Condition, PresenceType, Stanza, StanzaError, StanzaKind};
-use crate::store::{Change, ContactKey, Durability, Heard};
+use crate::store::{Change, ContactKey, Durability, Heard, Place};
 
 /// What an inbound stanza leads to.
 #[derive(Debug, Default)]
@@ -49,8 +49,9 @@ impl Service {
                 let id = self.deliveries.fetch_add(1, Ordering::Relaxed);
                 let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
                 self.counters.delivered.add(1);
-                let stanza = stanza.detached();
-                inbound.delivery = Some(Delivery { id, path, fields, service, sender, stanza });
+                let (stanza, place) = (stanza.detached(), Place::default());
+                inbound.delivery =
+                    Some(Delivery { id, path, fields, service, sender, stanza, place });
             }
             Routed::Answer(answer) => {
                 self.counters.answered.add(1);

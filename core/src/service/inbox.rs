@@ -16,7 +16,7 @@ use super::{Service, Waiting};
 use crate::error::Result;
 use crate::ns;
 use crate::stanza::Stanza;
-use crate::store::{Change, Count, DeadLetter, Durability, InboxRow};
+use crate::store::{Change, Count, DeadLetter, Durability, InboxRow, Place};
 use crate::xml::{Limits, Scope};
 
 /// When a delivery is tried again, and for how long.
@@ -209,6 +209,21 @@ impl Inbox {
         self.lanes.is_empty()
     }
 
+    /// Deliveries that would be handed out if it were their turn.
+    pub fn waiting(&self) -> Vec<Arc<Delivery>> {
+        self.lanes.waiting()
+    }
+
+    /// Whether there are deliveries whose turn has not come.
+    pub fn has_waiting(&self) -> bool {
+        self.lanes.has_waiting()
+    }
+
+    /// The turns of these deliveries have come.
+    pub fn release(&mut self, ids: &[u64]) {
+        self.lanes.release(ids);
+    }
+
     /// Whether [`Inbox::claim`] would hand something out.
     pub fn has_ready(&self, now: Duration) -> bool {
         self.lanes.has_ready() || self.poll_timeout().is_some_and(|at| at <= now)
@@ -235,9 +250,10 @@ impl Service {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if the store does not take the number of this
     /// run.
     pub fn restore_deliveries(&self) -> Result<Vec<Delivery>> {
-        let waiting = std::mem::take(&mut self.waiting().inbox);
+        let rows = std::mem::take(&mut self.waiting().inbox);
         self.number_run()?;
-        Ok(waiting.into_iter().filter_map(|row| self.restored(row)).collect())
+        let places: Vec<_> = rows.iter().map(|row| self.waiting().place(row.id)).collect();
+        Ok(rows.into_iter().zip(places).filter_map(|(row, it)| self.restored(row, it)).collect())
     }
 
     /// An id for a delivery that is not the service's own.
@@ -251,6 +267,7 @@ impl Service {
             id: delivery.id,
             path: delivery.path.into(),
             stanza: standing_alone(&delivery.stanza),
+            lane: self.lane(&delivery.sender),
         };
         Change::InboxPut(self.queue().clone(), row)
     }
@@ -296,7 +313,8 @@ impl Service {
         self.store.dead_letters(self.queue(), &mut |letter| {
             rows.extend(ids.contains(&letter.row.id).then_some(letter.row));
         })?;
-        let replayed: Vec<_> = rows.into_iter().filter_map(|row| self.restored(row)).collect();
+        let replayed: Vec<_> =
+            rows.into_iter().filter_map(|row| self.restored(row, Place::default())).collect();
         let replay = |delivery: &Delivery| Change::Replay(self.queue().clone(), delivery.id);
         self.keep(replayed.iter().map(replay).collect(), Durability::Now)?;
         Ok(replayed)
@@ -333,7 +351,7 @@ impl Service {
     }
 
     /// The delivery of a row, made anew: what the app asks for may have changed.
-    pub(super) fn restored(&self, row: InboxRow) -> Option<Delivery> {
+    pub(super) fn restored(&self, row: InboxRow, place: Place) -> Option<Delivery> {
         let id = row.id;
         let parsed = Stanza::parse(row.stanza, &Scope::stream(ns::COMPONENT), &Limits::default());
         let stanza = parsed
@@ -342,7 +360,8 @@ impl Service {
         let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
         if row.path.is_empty() {
             let service = route::InboundService::Message;
-            return Some(Delivery { id, path: "", fields: Vec::new(), service, sender, stanza });
+            let fields = Vec::new();
+            return Some(Delivery { id, path: "", fields, service, sender, stanza, place });
         }
         let rules = Rules {
             addresses: &self.addresses,
@@ -354,7 +373,7 @@ impl Service {
         };
         match route::route(&stanza, &PresenceDetails::of(&stanza), &rules) {
             Routed::Deliver { path, fields, service } => {
-                Some(Delivery { id, path, fields, service, sender, stanza })
+                Some(Delivery { id, path, fields, service, sender, stanza, place })
             }
             Routed::Answer(_) | Routed::Drop(_) => {
                 tracing::warn!(id, "a stored stanza is nothing that the app asks for any more");

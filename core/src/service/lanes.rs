@@ -34,6 +34,8 @@ pub struct Ticket {
 struct Lane {
     waiting: VecDeque<Arc<Delivery>>,
     handled: Option<Arc<Delivery>>,
+    /// It is among those that are ready.
+    ready: bool,
 }
 
 impl Lane {
@@ -50,6 +52,8 @@ pub struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
     /// Lanes with something waiting and nothing being handled, each once.
     ready: VecDeque<Arc<str>>,
+    /// Deliveries whose turn has not come, with their lanes.
+    held: HashMap<u64, Arc<str>>,
     deliveries: usize,
     bytes: usize,
 }
@@ -78,7 +82,8 @@ impl Lanes {
         Ok(())
     }
 
-    /// [`Lanes::push`] for what was here before, whatever the bounds.
+    /// [`Lanes::push`] for what was here before, whatever the bounds; what has an earlier turn than others
+    /// of its sender goes before them.
     pub fn restore(&mut self, delivery: Delivery) {
         self.deliveries += 1;
         self.bytes += delivery.size();
@@ -86,11 +91,47 @@ impl Lanes {
             Some((key, _)) => Arc::clone(key),
             None => Arc::from(&*delivery.sender),
         };
-        let lane = self.lanes.entry(Arc::clone(&key)).or_default();
-        if lane.waiting.is_empty() && lane.handled.is_none() {
-            self.ready.push_back(key);
+        if delivery.place.behind {
+            self.held.insert(delivery.id, Arc::clone(&key));
         }
-        lane.waiting.push_back(Arc::new(delivery));
+        let lane = self.lanes.entry(Arc::clone(&key)).or_default();
+        let turn = delivery.place.turn;
+        let before = lane.waiting.iter().rposition(|it| turn == 0 || it.place.turn <= turn);
+        lane.waiting.insert(before.map_or(0, |before| before + 1), Arc::new(delivery));
+        self.offer(&key);
+    }
+
+    /// Makes a lane ready whose next delivery may go.
+    fn offer(&mut self, key: &Arc<str>) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(next) = lane.waiting.front() else { return };
+        if !lane.ready && lane.handled.is_none() && !self.held.contains_key(&next.id) {
+            lane.ready = true;
+            self.ready.push_back(Arc::clone(key));
+        }
+    }
+
+    /// Deliveries that would be handed out if it were their turn.
+    pub fn waiting(&self) -> Vec<Arc<Delivery>> {
+        let next = |(id, key): (&u64, &Arc<str>)| {
+            let lane = self.lanes.get(key).filter(|lane| lane.handled.is_none())?;
+            lane.waiting.front().filter(|next| next.id == *id).cloned()
+        };
+        self.held.iter().filter_map(next).collect()
+    }
+
+    /// Whether there are deliveries whose turn has not come.
+    pub fn has_waiting(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The turns of these deliveries have come.
+    pub fn release(&mut self, ids: &[u64]) {
+        for id in ids {
+            if let Some(key) = self.held.remove(id) {
+                self.offer(&key);
+            }
+        }
     }
 
     /// Hands out up to `max` deliveries, each of a different sender.
@@ -99,7 +140,10 @@ impl Lanes {
         while claimed.len() < max {
             let Some(key) = self.ready.pop_front() else { break };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            let Some(delivery) = lane.waiting.pop_front() else { continue };
+            lane.ready = false;
+            // Something may have come before what was ready.
+            let next = lane.waiting.pop_front_if(|next| !self.held.contains_key(&next.id));
+            let Some(delivery) = next else { continue };
             lane.handled = Some(Arc::clone(&delivery));
             let ticket = Ticket { lane: key, delivery: delivery.id };
             claimed.push((ticket, delivery));
@@ -117,7 +161,7 @@ impl Lanes {
         if lane.waiting.is_empty() {
             self.lanes.remove(&ticket.lane);
         } else {
-            self.ready.push_back(Arc::clone(&ticket.lane));
+            self.offer(&ticket.lane);
         }
     }
 
@@ -127,9 +171,11 @@ impl Lanes {
         let mut drained = Vec::with_capacity(self.deliveries);
         self.lanes.retain(|_, lane| {
             drained.extend(lane.waiting.drain(..));
+            lane.ready = false;
             lane.handled.is_some()
         });
         self.ready.clear();
+        self.held.clear();
         self.deliveries -= drained.len();
         self.bytes -= drained.iter().map(|delivery| delivery.size()).sum::<usize>();
         drained

@@ -29,7 +29,9 @@ mod rounds;
 pub mod route;
 pub mod send;
 mod sharing;
+pub mod turns;
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +61,7 @@ pub use rounds::Pace;
 pub use route::{Delivery, DropReason, InboundService, InboundServices};
 pub use send::{MessageCall, Outgoing, PresenceCall, Sending, Status};
 pub use sharing::Legacy;
+pub use turns::Turns;
 
 /// The settings of a [`Service`].
 #[derive(Debug, Clone)]
@@ -147,6 +150,7 @@ struct Waiting {
     outbox: Vec<OutboxRow>,
     outbox_done: u64,
     inbox: Vec<InboxRow>,
+    turns: HashMap<u64, u64>,
     counts: Vec<Count>,
 }
 
@@ -157,6 +161,7 @@ impl Waiting {
             Row::Outbox(row) => waiting.outbox.push(row),
             Row::OutboxDone(up_to) => waiting.outbox_done = up_to,
             Row::Inbox(row) => waiting.inbox.push(row),
+            Row::Turn(id, turn) => drop(waiting.turns.insert(id, turn)),
             Row::Count(count) => waiting.counts.push(count),
         })?;
         Ok(waiting)

@@ -13,6 +13,10 @@
 //! again on the next stream, first and in the same order, with the same ids. Messages leave in the
 //! order in which they were accepted, so the order for each recipient is kept, and so one number says
 //! which are done.
+//!
+//! Where several processes share a store, messages may have to wait until those of another one that is
+//! gone have been taken over, which go before them: [`Outbox::hold`]. So that these get numbers in
+//! between, [`Outbox::leave_room`] leaves some out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -112,6 +116,9 @@ struct Entry {
 /// written alone: the next such end is then its doing.
 const SUSPICIOUS: u8 = 3;
 
+/// How many numbers are left out for what may have to go before.
+const ROOM: u64 = 1 << 20;
+
 /// How many messages a row gets before another one is begun.
 const ROW: usize = 1024;
 
@@ -137,6 +144,11 @@ impl Accepted {
         calls
     }
 
+    /// The number of the first.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// How many messages of the call, from the first on, there was room for.
     pub fn len(&self) -> usize {
         self.count
@@ -157,6 +169,8 @@ pub struct Outbox {
     in_flight: usize,
     /// The number of the last entry that was accepted.
     last: u64,
+    /// From this number on nothing is written.
+    held: u64,
     bytes: usize,
     stats: OutboxStats,
 }
@@ -169,6 +183,7 @@ impl Outbox {
             entries: VecDeque::new(),
             in_flight: 0,
             last: 0,
+            held: u64::MAX,
             bytes: 0,
             stats: OutboxStats::default(),
         }
@@ -229,12 +244,49 @@ impl Outbox {
         self.entries.push_back(Entry { number, expires, head, tail, charge, state, suspicion: 0 });
     }
 
-    /// Takes over what another process kept, in the order of its rows and whatever the bounds. Returns
-    /// the rows under numbers of this outbox, which are to be stored.
+    /// Leaves out numbers before the next message: should that be held, others may get them.
+    pub fn leave_room(&mut self) {
+        self.last = (self.last / ROOM + 2) * ROOM - 1;
+    }
+
+    /// Writes nothing from this number on.
+    pub fn hold(&mut self, from: u64) {
+        self.held = from;
+    }
+
+    /// Writes everything.
+    pub fn release(&mut self) {
+        self.held = u64::MAX;
+    }
+
+    /// Takes over what another process kept, in the order of its rows and whatever the bounds: before
+    /// what is held. Returns the rows under numbers of this outbox, which are to be stored.
     pub fn adopt(&mut self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
+        let held = self.entries.split_off(self.index_of(self.held));
+        let count: u64 = rows.iter().map(|row| row.heads.len() as u64).sum();
+        let room = match held.front() {
+            Some(first) => {
+                let before = self.entries.back().map_or(0, |entry| entry.number);
+                let start = (first.number / ROOM).saturating_sub(1) * ROOM;
+                Some(start.max(before + 1)).filter(|next| next + count <= first.number)
+            }
+            None => None,
+        };
+        let Some(next) = room else {
+            self.entries.extend(held);
+            let (rows, last) = self.adopt_from(self.last + 1, rows);
+            self.last = last;
+            return rows;
+        };
+        let (rows, _) = self.adopt_from(next, rows);
+        self.entries.extend(held);
+        rows
+    }
+
+    fn adopt_from(&mut self, mut next: u64, rows: Vec<OutboxRow>) -> (Vec<OutboxRow>, u64) {
         let adopt = |mut row: OutboxRow| {
-            row.first = self.last + 1;
-            self.last = row.last();
+            row.first = next;
+            next = row.last() + 1;
             let mut charge = row.tail.len();
             for (number, head) in (row.first..).zip(&row.heads) {
                 let charge = std::mem::take(&mut charge) + head.len();
@@ -245,7 +297,7 @@ impl Outbox {
         };
         let rows: Vec<_> = rows.into_iter().map(adopt).collect();
         self.stats.accepted += rows.iter().map(|row| row.heads.len() as u64).sum::<u64>();
-        rows
+        (rows, next - 1)
     }
 
     /// The row that is to be stored for `accepted`; `stanzas` are those that [`Outbox::accept`] had.
@@ -307,7 +359,9 @@ impl Outbox {
     /// Whether there is something to be written.
     pub fn has_next(&self) -> bool {
         let next = self.entries.get(self.in_flight);
-        next.is_some_and(|next| next.state == State::Stored && self.may_follow(next))
+        next.is_some_and(|next| {
+            next.state == State::Stored && next.number < self.held && self.may_follow(next)
+        })
     }
 
     /// A suspicious message is written alone, and nothing before it is read.
@@ -329,7 +383,8 @@ impl Outbox {
         waiting.map_while(move |entry| {
             let is_first = bytes == 0;
             let alone = entry.suspicion >= SUSPICIOUS;
-            if over || entry.state != State::Stored || (alone && !is_first) {
+            let waits = entry.state != State::Stored || entry.number >= self.held;
+            if over || waits || (alone && !is_first) {
                 return None;
             }
             bytes += entry.head.len() + entry.tail.len();

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{
     Condition, Form, IqType, MessageType, PresenceType, Stanza, StanzaError, StanzaKind, present,
 };
+use crate::store::Place;
 
 /// The kinds of inbound stanza that an app can ask for, as `app.yaml` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +103,8 @@ pub struct Delivery {
     pub sender: String,
     /// The stanza itself.
     pub stanza: Stanza,
+    /// Where it stands among what waits for several processes, once it is stored.
+    pub place: Place,
 }
 
 impl Delivery {

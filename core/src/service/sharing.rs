@@ -19,7 +19,8 @@ use super::route::Delivery;
 use super::{Service, Waiting};
 use crate::error::Result;
 use crate::store::{
-    Change, ContactKey, Count, Fellows, Heard, Listener, Member, News, OutboxRow, QueueName, Shared,
+    Change, ContactKey, Count, Fellows, Heard, InboxRow, Listener, Member, News, OutboxRow,
+    QueueName, Shared,
 };
 
 /// This process among those that serve the app.
@@ -221,7 +222,10 @@ impl Service {
             }
             left.remove(0)
         };
-        let Waiting { outbox, outbox_done, inbox, .. } = Waiting::load(&*self.store, &queue)?;
+        let mut waiting = Waiting::load(&*self.store, &queue)?;
+        let (outbox, inbox) =
+            (std::mem::take(&mut waiting.outbox), std::mem::take(&mut waiting.inbox));
+        let outbox_done = waiting.outbox_done;
         let messages =
             outbox.into_iter().filter_map(|row| row.after(outbox_done)).collect::<Vec<_>>();
         let last = messages.iter().map(OutboxRow::last).chain([outbox_done]).max();
@@ -229,7 +233,11 @@ impl Service {
             last.filter(|last| *last > 0).map(|last| Change::OutboxDone(queue.clone(), last));
         let inherit = Change::Inherit(self.queue.clone(), queue);
         let changes = done.into_iter().chain([inherit]).collect();
-        let deliveries: Vec<_> = inbox.into_iter().filter_map(|row| self.restored(row)).collect();
+        let restored = |row: InboxRow| {
+            let place = waiting.place(row.id);
+            self.restored(row, place)
+        };
+        let deliveries: Vec<_> = inbox.into_iter().filter_map(restored).collect();
         Ok(Some(Legacy { messages, deliveries, changes }))
     }
 

@@ -29,7 +29,9 @@ pub use postgres::PostgresStore;
 #[cfg(all(test, feature = "postgres"))]
 pub(crate) use postgres::tests as postgres_tests;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
-pub use shared::{Fellow, Fellows, Heard, Listener, Member, News, Shared};
+pub use shared::{
+    Behind, Fellow, Fellows, Heard, Listener, Member, News, Place, Placed, Placing, Shared, Turn,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 

@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use address::Address;
 use heart::Pulses;
 use link::{Link, Op};
-use worker::{Ask, Call, Join, Writer};
+use worker::{Ask, Call, Finish, Join, Writer};
 
 /// How many calls may wait to be taken; more of them wait in [`Store::apply`].
 const QUEUE: usize = 4096;
@@ -100,7 +100,7 @@ impl PostgresStore {
                 worker::members(address, joiners, Arc::clone(&pulses)),
             );
             let farewells = heart::farewells(&pulses);
-            if !farewells.is_empty() && link.transact(&farewells).await.is_err() {
+            if !farewells.is_empty() && link.transact(&farewells, &[]).await.is_err() {
                 tracing::debug!("the members of the state store are missed in a few seconds");
             }
         };
@@ -128,13 +128,20 @@ impl PostgresStore {
         Ok(())
     }
 
+    fn submit_call(&self, changes: Vec<Change>, done: Finish) {
+        let call = Call { changes, news: Vec::new(), done: Some(done) };
+        if let Err(Call { done: Some(done), .. }) = self.call(call) {
+            done.call(Err(self.gone()));
+        }
+    }
+
     fn wait_for(&self, changes: Vec<Change>) -> Result<()> {
         let (done, answer) = sync_channel(1);
         let done = move |written| {
             // The waiting thread may be gone.
             let _ = done.try_send(written);
         };
-        let call = Call { changes, news: Vec::new(), done: Some(Box::new(done)) };
+        let call = Call { changes, news: Vec::new(), done: Some(Finish::Done(Box::new(done))) };
         self.call(call).map_err(|_| self.gone())?;
         answer.recv().map_err(|_| self.gone())?
     }
@@ -202,10 +209,7 @@ impl Store for PostgresStore {
     }
 
     fn submit(&self, changes: Vec<Change>, done: Done) {
-        let call = Call { changes, news: Vec::new(), done: Some(done) };
-        if let Err(Call { done: Some(done), .. }) = self.call(call) {
-            done(Err(self.gone()));
-        }
+        self.submit_call(changes, Finish::Done(done));
     }
 
     fn load_queue(&self, name: &str, row: &mut dyn FnMut(Row)) -> Result<()> {

@@ -48,6 +48,8 @@ pub struct InboxRow {
     pub path: Box<str>,
     /// The stanza, which can be parsed alone in the namespace `jabber:component:accept`.
     pub stanza: Bytes,
+    /// Whose turn it takes, as a number; a store that is one process's does not keep it.
+    pub lane: u64,
 }
 
 /// A stanza that the app did not handle in time.
@@ -81,6 +83,8 @@ pub enum Row {
     OutboxDone(u64),
     /// A stanza to be delivered.
     Inbox(InboxRow),
+    /// The turn of the delivery with this id, after its row; see [`Place`](super::Place).
+    Turn(u64, u64),
     /// A number.
     Count(Count),
 }

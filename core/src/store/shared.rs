@@ -1,6 +1,6 @@
 //! What several processes need of one store, to serve one app together.
 
-use super::{ContactKey, ContactState, Count, QueueName};
+use super::{Change, ContactKey, ContactState, Count, QueueName};
 use crate::error::Result;
 use crate::service::presence::Show;
 use crate::service::roster::Subscription;
@@ -86,6 +86,47 @@ pub struct Fellow {
 /// Those who serve an app besides one process.
 pub type Fellows = Vec<Fellow>;
 
+/// Where changes stand among what waits for all processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// Of each delivery that was put.
+    pub deliveries: Vec<Place>,
+    /// Whether messages waited for another process when these were stored.
+    pub elsewhere: bool,
+}
+
+/// Where a delivery stands in its lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Earlier ones of the lane have smaller numbers, whichever process they wait for.
+    pub turn: u64,
+    /// Whether another process may have an earlier one.
+    pub behind: bool,
+}
+
+/// A delivery that waits for its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Its id.
+    pub id: u64,
+    /// Its lane.
+    pub lane: u64,
+    /// Its place there.
+    pub turn: u64,
+}
+
+/// One that another process still has an earlier one for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// The id of the delivery that waits.
+    pub id: u64,
+    /// Whether that process is at work.
+    pub living: bool,
+}
+
+/// What is called when changes are stored, as [`Done`](super::Done).
+pub type Placing = Box<dyn FnOnce(Result<Placed>) + Send>;
+
 /// A store that several processes have open at once. What one does to a contact the others learn;
 /// what waits is one process's at a time, and another's when that one is gone.
 pub trait Shared: Send + Sync {
@@ -116,6 +157,15 @@ pub trait Shared: Send + Sync {
     /// # Errors
     /// The store cannot be read.
     fn fellows(&self, app: &str, member: &Member) -> Result<Fellows>;
+
+    /// [`Store::submit`](super::Store::submit), which says what stands before what was put.
+    fn place(&self, app: &str, member: &Member, changes: Vec<Change>, done: Placing);
+
+    /// Those of `turns` before which another process still has a delivery.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn behind(&self, member: &Member, turns: &[Turn]) -> Result<Vec<Behind>>;
 
     /// Says, soon, whether this process has a stream for the app.
     fn set_up(&self, member: &Member, up: bool);

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import aio
+from ..ejabberd import BALANCED
 from ..proxy import TO_CLIENT, TO_SERVER
 from . import app
-from .world import ACCOUNT, COMPONENT, FILE, POSTGRES, SMALL_DISK, Run
+from .world import ACCOUNT, COMPONENT, DOMAIN, FILE, PAUSES, POSTGRES, SMALL_DISK, Run
+
+#: Seconds between what a contact writes, where it does so slowly.
+SLOW = (0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Fault:
     only_with: str = ""
     store: str = FILE
     role: str = COMPONENT
+    domain: str = DOMAIN
+    pauses: tuple[float, float] = PAUSES
 
 
 def _kill(run: Run) -> None:
@@ -195,8 +201,19 @@ CATALOGUE = [
     Fault("PostgreSQL kill -9 and started", _postgres_killed, 4, store=POSTGRES),
     Fault("kill -9, the store in PostgreSQL", _kill, 6, store=POSTGRES),
     Fault("PostgreSQL restarted, then kill -9", _then_killed(_postgres_restarted), 4, store=POSTGRES),
-    # ejabberd gives both gateways a part of what one sender sends: no order is promised there.
     Fault("second gateway started, first kill -9", lambda run: run.take_over(), 6, store=POSTGRES, only_with="prosody"),
+    # Either may read what a contact says; what it says within milliseconds, in any order.
+    Fault(
+        "one of two gateways kill -9", lambda run: run.take_over(), 6, store=POSTGRES, only_with="ejabberd", pauses=SLOW
+    ),
+    Fault(
+        "one of two gateways kill -9 and started, with bare_source",
+        lambda run: run.lose_one(),
+        6,
+        store=POSTGRES,
+        only_with="ejabberd",
+        domain=BALANCED,
+    ),
     Fault("network refused, meanwhile kill -9", _cut_off_and_killed, 6),
     Fault("app down, meanwhile kill -9", _app_down_and_killed, 6),
     Fault("an account: kill -9", _kill, 6, role=ACCOUNT),

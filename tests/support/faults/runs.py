@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..ejabberd import BALANCED
 from ..servers import KINDS
 from .catalogue import CATALOGUE, Fault
 from .verdict import Verdict
@@ -45,7 +46,7 @@ def plan(kind: str, runs: int, seed: int, only: str) -> list[tuple[int, Fault]]:
 
 def runs(kind: str, count: int, seed: int, only: str = "") -> Iterator[Result]:
     """All runs in front of one server."""
-    with KINDS[kind]({DOMAIN: SECRET}) as server:
+    with KINDS[kind]({DOMAIN: SECRET, BALANCED: SECRET}) as server:
         world = World(server)
         try:
             for number, fault in plan(kind, count, seed, only):
@@ -56,7 +57,9 @@ def runs(kind: str, count: int, seed: int, only: str = "") -> Iterator[Result]:
 
 def one(world: World, fault: Fault, name: str, dice: random.Random) -> Result:
     started = time.monotonic()
-    run = Run(world, name, dice, store=fault.store, role=fault.role)
+    run = Run(
+        world, name, dice, store=fault.store, role=fault.role, domain=fault.domain, pauses=fault.pauses
+    )
     log = ""
     try:
         run.start()

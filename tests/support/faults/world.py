@@ -27,6 +27,8 @@ from .tap import Recording
 from .verdict import Book, Verdict
 
 DOMAIN, SECRET = "faults.localhost", "s3cret"
+#: Between the messages of one contact.
+PAUSES = (0.004, 0.02)
 #: Where the gateway keeps what waits.
 FILE, SMALL_DISK, POSTGRES = "file", "small disk", "postgresql"
 #: How the gateway is known to the server.
@@ -68,11 +70,20 @@ class Run:
     """Load in both directions, until it is told to end."""
 
     def __init__(
-        self, world: World, name: str, dice: random.Random, *, store: str = FILE, role: str = COMPONENT
+        self,
+        world: World,
+        name: str,
+        dice: random.Random,
+        *,
+        store: str = FILE,
+        role: str = COMPONENT,
+        domain: str = DOMAIN,
+        pauses: tuple[float, float] = PAUSES,
     ) -> None:
-        self.world, self.name, self.dice = world, name, dice
+        """A contact writes after so many seconds of `pauses`."""
+        self.world, self.name, self.dice, self._pauses = world, name, dice, pauses
         self.server = world.server
-        self.bot = self._bot(role)
+        self.bot = self._bot(role, domain)
         #: What the server had read may be lost with it; what was done cannot be noted in a store that is away.
         self.server_was_killed = self.store_was_away = False
         self.ledger, self.recording = Ledger(), Recording()
@@ -85,18 +96,19 @@ class Run:
         self.clock = self.folder.with_suffix(".clock")
         self.book = Book(name, self.bot, self.ledger, world.contacts, self.app, self.recording)
         self._over = asyncio.Event()
+        self._before: list[Gateway] = []
         self._load: list[concurrent.futures.Future[Any]] = []
         self.gateway = self._gateway()
 
-    def _bot(self, role: str) -> Bot:
+    def _bot(self, role: str, domain: str) -> Bot:
         if role == COMPONENT:
             return Bot(
-                f"bot@{DOMAIN}",
-                f"bot@{DOMAIN}/bot",
-                DOMAIN,
+                f"bot@{domain}",
+                f"bot@{domain}/bot",
+                domain,
                 SECRET,
                 self.server.component_port,
-                lambda port: self.server.backend(DOMAIN, port),
+                lambda port: self.server.backend(domain, port),
             )
         account = self.server.account("bot")
         return Bot(
@@ -139,7 +151,7 @@ class Run:
             worker = Worker(f"w{number}", self.name, self._port, self.bot, number == 2, self.dice)
             self._load.append(_spawn(worker.work(self.world.contacts, self.ledger, self._over)))
         for contact in self.world.contacts:
-            pause = self.dice.uniform(0.004, 0.02)
+            pause = self.dice.uniform(*self._pauses)
             self._load.append(_spawn(write(contact, self.bot, self.name, self.ledger, self._over, pause)))
         self.progress(self.dice.randrange(10, 200))
 
@@ -177,10 +189,21 @@ class Run:
         first = self.gateway
         second = self._gateway()
         second.process.wait_for_line("the gateway serves HTTP")
+        if self.server.kind == "ejabberd":
+            # It gives both a stream.
+            second.wait_ready()
         self.progress(self.dice.randrange(1, 50))
         first.process.kill()
         self.gateway = second
-        folders.remove(first.folder)
+        self._before.append(first)
+
+    def lose_one(self) -> None:
+        """Of two gateways with a stream, one is killed, and started again."""
+        self.take_over()
+        self.progress(self.dice.randrange(1, 50))
+        again = self._before[-1]
+        again.start()
+        again.wait_ready()
 
     def finish(self) -> Verdict:
         """Ends the load, and waits until all that was promised is there."""
@@ -225,7 +248,8 @@ class Run:
 
     def close(self) -> None:
         aio.call(self._over.set)
-        self.gateway.close()
+        for gateway in (self.gateway, *self._before):
+            gateway.close()
         self.proxy.close()
         aio.run(self.app.stop())
         if self._is_mounted:

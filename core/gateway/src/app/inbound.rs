@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use appxmpp::Result;
-use appxmpp::net::{Event, take_over};
-use appxmpp::service::{Delivery, DropReason};
+use appxmpp::net::{Event, keep_deliveries, released, take_over};
+use appxmpp::service::{Delivery, DropReason, Turns};
 use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -26,8 +25,10 @@ impl App {
     /// Takes what arrives, until the connection ends.
     pub(super) async fn run(self: Arc<Self>) {
         let origin = Instant::now();
+        let mut turns = Turns::default();
         loop {
             let due = self.service.poll_timeout().map(|at| origin + at);
+            let turn = self.engine.has_waiting().then(|| origin + turns.due());
             let events = tokio::select! {
                 events = self.connection.next_events(EVENTS) => events,
                 () = sleep_until(due) => {
@@ -35,6 +36,12 @@ impl App {
                         // The outgoing queue is full; the server takes it at its own pace.
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
+                    continue;
+                }
+                () = sleep_until(turn) => {
+                    let (now, waiting) = (origin.elapsed(), self.engine.waiting());
+                    let free = released(&self.service, &mut turns, now, waiting).await;
+                    self.engine.release(&free);
                     continue;
                 }
                 () = self.news.notified() => {
@@ -89,13 +96,7 @@ impl App {
     /// Stores what came, before anybody can learn that it came. What cannot be stored, so that a crash
     /// would lose it, is not taken: its sender is told, where one tells senders.
     async fn keep(&self, arrived: &mut Vec<Delivery>, answers: &mut Vec<Bytes>) {
-        let changes = arrived.iter().map(|delivery| self.service.keep_delivery(delivery)).collect();
-        let (told, answer) = tokio::sync::oneshot::channel();
-        let done = move |stored: Result<()>| {
-            let _ = told.send(stored);
-        };
-        self.service.submit(changes, Box::new(done));
-        if let Ok(Err(error)) = answer.await {
+        if let Err(error) = keep_deliveries(&self.service, arrived).await {
             tracing::error!("{} deliveries could not be stored: {error}", arrived.len());
             arrived.retain(|delivery| {
                 let answer = refusal(delivery);

@@ -13,10 +13,11 @@ use super::{Inner, Queue};
 use crate::error::Error;
 use crate::net::connection::Event;
 use crate::net::inbound::register;
-use crate::net::outbox::{keep_deliveries, utc};
+use crate::net::outbox::utc;
 use crate::net::sharing::take_over;
 use crate::net::stats::add;
-use crate::service::Delivery;
+use crate::net::turns::{keep_deliveries, released};
+use crate::service::{Delivery, Turns};
 use crate::stanza::Condition;
 use crate::stream::Batch;
 
@@ -44,7 +45,9 @@ impl Drop for AtEnd<'_> {
 pub(super) async fn run(inner: Arc<Inner>) {
     let _at_end = AtEnd(&inner);
     let mut usage = tokio::time::interval_at(Instant::now() + USAGE_EVERY, USAGE_EVERY);
+    let mut turns = Turns::default();
     while !inner.closing.load(Ordering::Acquire) {
+        let turn = inner.queue().lanes.has_waiting().then(|| turns.due());
         let due = inner.service.poll_timeout().filter(|_| inner.connection.is_ready());
         tokio::select! {
             events = inner.connection.next_events(EVENTS) => match events {
@@ -52,6 +55,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 _ => break,
             },
             () = until(&inner, due) => round(&inner).await,
+            () = until(&inner, turn) => release(&inner, &mut turns).await,
             _ = usage.tick() => inner.service.keep_usage(),
             () = inner.wake.notified() => {}
         }
@@ -83,6 +87,15 @@ async fn hear(inner: &Arc<Inner>) -> bool {
     deliveries.into_iter().for_each(|delivery| queue.lanes.restore(delivery));
     queue.wake_all();
     true
+}
+
+/// Lets those deliveries go whose turn has come.
+async fn release(inner: &Arc<Inner>, turns: &mut Turns) {
+    let waiting = inner.queue().lanes.waiting();
+    let free = released(&inner.service, turns, inner.now(), waiting).await;
+    let mut queue = inner.queue();
+    queue.lanes.release(&free);
+    queue.wake_for_ready();
 }
 
 /// The senders of what nobody took in time are told.
@@ -174,7 +187,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
         None => lasting,
     });
     if !arrived.is_empty()
-        && let Err(error) = keep_deliveries(&inner.service, &arrived).await
+        && let Err(error) = keep_deliveries(&inner.service, &mut arrived).await
     {
         refuse_unstored(inner, &error, &mut arrived, &mut sends);
     }

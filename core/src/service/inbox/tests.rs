@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::service::{InboundServices, ServiceConfig};
 use crate::stanza::Condition;
+use crate::store::Place;
 use crate::store::{MemoryStore, Store};
 
 const S: Duration = Duration::from_secs(1);
@@ -27,6 +28,7 @@ fn delivery(id: u64, sender: &str) -> Delivery {
         service: route::InboundService::Message,
         sender: sender.into(),
         stanza: message(sender, "hi"),
+        place: Place::default(),
     }
 }
 

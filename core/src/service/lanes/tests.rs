@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::service::InboundService;
 use crate::stanza::Stanza;
+use crate::store::Place;
 use crate::xml::{Limits, Scope};
 
 fn delivery(id: u64, sender: &str) -> Delivery {
@@ -17,11 +18,71 @@ fn delivery(id: u64, sender: &str) -> Delivery {
         sender: sender.to_owned(),
         stanza: Stanza::parse(stanza, &Scope::default_ns(crate::ns::COMPONENT), &Limits::default())
             .unwrap(),
+        place: Place::default(),
     }
 }
 
 fn ids(claimed: &[(Ticket, Arc<Delivery>)]) -> Vec<u64> {
     claimed.iter().map(|(_, delivery)| delivery.id).collect()
+}
+
+/// One that has this turn; an earlier one may wait for another process.
+fn placed(id: u64, turn: u64, behind: bool) -> Delivery {
+    Delivery { place: Place { turn, behind }, ..delivery(id, "a") }
+}
+
+#[test]
+fn a_delivery_waits_for_its_turn_and_those_behind_it_too() {
+    let mut lanes = Lanes::default();
+    lanes.push(placed(1, 10, false)).unwrap();
+    lanes.push(placed(2, 20, true)).unwrap();
+    lanes.push(placed(3, 30, false)).unwrap();
+    lanes.push(delivery(4, "b")).unwrap();
+    let claimed = lanes.claim(9);
+    assert_eq!(ids(&claimed), [1, 4]);
+    assert!(lanes.has_waiting() && lanes.waiting().is_empty(), "its own sender's first is handled");
+    lanes.done(&claimed[0].0);
+    assert!(!lanes.has_ready() && lanes.claim(9).is_empty());
+    assert_eq!(lanes.waiting().iter().map(|it| it.id).collect::<Vec<_>>(), [2]);
+    lanes.release(&[2, 99]);
+    assert!(!lanes.has_waiting());
+    let claimed = lanes.claim(9);
+    assert_eq!(ids(&claimed), [2]);
+    lanes.done(&claimed[0].0);
+    assert_eq!(ids(&lanes.claim(9)), [3]);
+}
+
+#[test]
+fn what_is_taken_over_goes_before_what_waited_for_it() {
+    let mut lanes = Lanes::default();
+    lanes.push(placed(1, 10, false)).unwrap();
+    lanes.push(placed(3, 30, true)).unwrap();
+    // Of several processes, in no order; whose turn it is, is not known yet.
+    lanes.restore(placed(7, 25, true));
+    lanes.restore(placed(8, 20, true));
+    lanes.restore(placed(9, 5, true));
+    let mut order = Vec::new();
+    assert!(lanes.claim(9).is_empty(), "something came before what was ready");
+    while lanes.has_waiting() {
+        let next: Vec<_> = lanes.waiting().iter().map(|it| it.id).collect();
+        lanes.release(&next);
+        while let [(ticket, delivery)] = &lanes.claim(9)[..] {
+            order.push(delivery.id);
+            lanes.done(ticket);
+        }
+    }
+    assert_eq!(order, [9, 1, 8, 7, 3]);
+    assert!(lanes.is_empty());
+}
+
+#[test]
+fn who_stops_takes_back_what_waits_for_its_turn() {
+    let mut lanes = Lanes::default();
+    lanes.push(placed(1, 10, true)).unwrap();
+    assert_eq!(lanes.drain().len(), 1);
+    assert!(!lanes.has_waiting() && lanes.is_empty());
+    lanes.push(placed(2, 20, false)).unwrap();
+    assert_eq!(ids(&lanes.claim(9)), [2]);
 }
 
 #[test]

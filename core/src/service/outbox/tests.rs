@@ -135,6 +135,46 @@ fn a_restart_goes_on_where_the_store_says() {
 }
 
 #[test]
+fn what_is_taken_over_goes_before_what_is_held() {
+    let mut outbox = outbox();
+    let others = |first, heads: &[&'static str]| OutboxRow {
+        first,
+        expires: NOW + DAY,
+        heads: heads.iter().map(|head| Bytes::from_static(head.as_bytes())).collect(),
+        tail: Bytes::new(),
+    };
+    let adopt = |outbox: &mut Outbox, row| {
+        let rows = outbox.adopt(vec![row]);
+        Accepted::calls(&rows).iter().for_each(|call| outbox.stored(call));
+        rows[0].first
+    };
+    let a = put(&mut outbox, "a").first;
+    outbox.written(1, 1);
+    outbox.leave_room();
+    let b = put(&mut outbox, "b").first;
+    outbox.leave_room();
+    put(&mut outbox, "c");
+    outbox.hold(b);
+    assert!(!outbox.has_next() && next(&outbox).is_empty());
+    let first = adopt(&mut outbox, others(7, &["1", "2"]));
+    let second = adopt(&mut outbox, others(1, &["3"]));
+    assert!(a < first && second == first + 2 && second < b, "{a} {first} {second} {b}");
+    assert_eq!(next(&outbox), ["1", "2", "3"]);
+    outbox.written(3, 4);
+    assert!(!outbox.has_next());
+    assert_eq!(outbox.acked(4), Some(second));
+    outbox.release();
+    assert_eq!(next(&outbox), ["b", "c"]);
+    let last = adopt(&mut outbox, others(5, &["4"]));
+    assert!(last > b, "nothing is held: it comes last");
+    assert_eq!(next(&outbox), ["b", "c", "4"]);
+    // What does not fit between comes last, too.
+    let d = put(&mut outbox, "d").first;
+    outbox.hold(d);
+    assert!(adopt(&mut outbox, others(9, &["5"])) > d);
+}
+
+#[test]
 fn what_expires_is_given_up_unless_it_is_in_flight() {
     let mut outbox = outbox();
     let row = put(&mut outbox, "a");

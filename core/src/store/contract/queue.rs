@@ -36,7 +36,7 @@ fn outbox(first: u64, heads: &[&str], tail: &str) -> OutboxRow {
 
 fn inbox(id: u64) -> InboxRow {
     let stanza = Bytes::from_static(b"<message from='a@b' to='bot.example.com'/>");
-    InboxRow { id, path: "/_ah/xmpp/message/chat/".into(), stanza }
+    InboxRow { id, path: "/_ah/xmpp/message/chat/".into(), stanza, lane: 0 }
 }
 
 /// The rows of a queue. A store may keep messages that follow each other as one row: they are taken
@@ -46,6 +46,7 @@ fn rows(store: &dyn Store, queue: &str) -> Vec<Row> {
     store
         .load_queue(queue, &mut |row| match row {
             Row::Outbox(row) => rows.extend(apart(&row).into_iter().map(Row::Outbox)),
+            Row::Turn(..) => {}
             row => rows.push(row),
         })
         .unwrap();

@@ -14,7 +14,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, Statement};
 
 use super::address::Address;
-use super::schema;
+use super::{schema, sql};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The pause after the first attempt to connect that failed; each further one is twice as long.
@@ -112,10 +112,13 @@ impl Link {
         self.client.as_mut().ok_or(Failure::Silent)
     }
 
-    async fn prepare(&mut self, ops: &[Op]) -> Result<(&Client, Vec<Statement>), Failure> {
+    async fn prepare(
+        &mut self,
+        ops: impl Iterator<Item = &Op>,
+    ) -> Result<(&Client, Vec<Statement>), Failure> {
         self.connect().await?;
         let client = self.client.as_ref().ok_or(Failure::Silent)?;
-        let mut statements = Vec::with_capacity(ops.len());
+        let mut statements = Vec::with_capacity(ops.size_hint().0);
         for op in ops {
             statements.push(match self.statements.get(op.sql) {
                 Some(statement) => statement.clone(),
@@ -129,18 +132,30 @@ impl Link {
         Ok((client, statements))
     }
 
-    /// Runs all of `ops` in one transaction, without waiting for one before the next is sent.
-    pub(super) async fn transact(&mut self, ops: &[Op]) -> Result<(), Failure> {
+    /// Runs all of `ops` in one transaction, and `after` once that has ended, without waiting for one
+    /// before the next is sent. Returns the rows of those that give some, in order.
+    pub(super) async fn transact(&mut self, ops: &[Op], after: &[Op]) -> Result<Vec<Row>, Failure> {
         let work = async {
-            let (client, statements) = self.prepare(ops).await?;
-            let mut steps: Vec<Step<'_>> = Vec::with_capacity(ops.len() + 2);
-            steps.push(Box::pin(client.batch_execute("BEGIN")));
-            for (op, statement) in ops.iter().zip(&statements) {
+            let (client, statements) = self.prepare(ops.iter().chain(after)).await?;
+            let mut steps: Vec<Step<'_>> = Vec::with_capacity(ops.len() + after.len() + 2);
+            let plain = |sql: &'static str| async move {
+                client.batch_execute(sql).await.map(|()| Vec::new())
+            };
+            steps.push(Box::pin(plain("BEGIN")));
+            let (inside, outside) = statements.split_at(ops.len());
+            for (op, statement) in ops.iter().zip(inside) {
+                if sql::gives_a_row(op) {
+                    steps.push(Box::pin(rows(client, op, statement)));
+                    continue;
+                }
                 let done = client.execute_raw(statement, values(op));
-                steps.push(Box::pin(async { done.await.map(drop) }));
+                steps.push(Box::pin(async { done.await.map(|_| Vec::new()) }));
             }
             // Where a step failed, this takes everything back.
-            steps.push(Box::pin(client.batch_execute("COMMIT")));
+            steps.push(Box::pin(plain("COMMIT")));
+            for (op, statement) in after.iter().zip(outside) {
+                steps.push(Box::pin(rows(client, op, statement)));
+            }
             Ok(in_order(steps).await?)
         };
         let done = timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent));
@@ -150,12 +165,12 @@ impl Link {
     /// The rows that a statement gives.
     pub(super) async fn query(&mut self, op: &Op) -> Result<Vec<Row>, Failure> {
         let work = async {
-            let (client, statements) = self.prepare(std::slice::from_ref(op)).await?;
+            let (client, statements) = self.prepare(std::iter::once(op)).await?;
             let statement = statements.first().ok_or(Failure::Silent)?;
-            Ok(client.query(statement, &values(op).collect::<Vec<_>>()).await?)
+            Ok(rows(client, op, statement).await?)
         };
-        let rows = timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent));
-        self.settled(rows)
+        let found = timeout(ANSWER, work).await.unwrap_or(Err(Failure::Silent));
+        self.settled(found)
     }
 
     /// Whatever a connection that says nothing was doing is not waited for.
@@ -167,14 +182,20 @@ impl Link {
     }
 }
 
-type Step<'a> = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send + 'a>>;
+type Rows = Result<Vec<Row>, tokio_postgres::Error>;
+type Step<'a> = Pin<Box<dyn Future<Output = Rows> + Send + 'a>>;
+
+async fn rows(client: &Client, op: &Op, statement: &Statement) -> Rows {
+    client.query(statement, &values(op).collect::<Vec<_>>()).await
+}
 
 fn values(op: &Op) -> impl ExactSizeIterator<Item = &(dyn ToSql + Sync)> {
     op.values.iter().map(|value| &**value as &(dyn ToSql + Sync))
 }
 
-/// Begins all steps at once, in this order, and returns the first failure when all have ended.
-async fn in_order(mut steps: Vec<Step<'_>>) -> Result<(), tokio_postgres::Error> {
+/// Begins all steps at once, in this order, and returns their rows or the first failure when all have
+/// ended.
+async fn in_order(mut steps: Vec<Step<'_>>) -> Rows {
     let mut ended = Vec::new();
     poll_fn(|context| {
         ended = steps
@@ -187,15 +208,21 @@ async fn in_order(mut steps: Vec<Step<'_>>) -> Result<(), tokio_postgres::Error>
         Poll::Ready(())
     })
     .await;
-    let mut first = Ok(());
+    let mut all = Ok(Vec::new());
     for (step, ended) in steps.into_iter().zip(ended) {
         let result = match ended {
             Some(result) => result,
             None => step.await,
         };
-        first = first.and(result);
+        all = match (all, result) {
+            (Ok(mut all), Ok(mut rows)) => {
+                all.append(&mut rows);
+                Ok(all)
+            }
+            (Err(first), _) | (Ok(_), Err(first)) => Err(first),
+        };
     }
-    first
+    all
 }
 
 async fn connect(

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Each takes the schema one version further. What has been released is never edited. Addresses are
 /// kept as the bytes they are: a text of PostgreSQL holds no U+0000. Times are milliseconds since the
 /// Unix epoch.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE contact (
         own bytea NOT NULL,
         contact bytea NOT NULL,
@@ -67,17 +68,26 @@ pub(super) const MIGRATIONS: &[&str] = &["
         beat timestamptz NOT NULL,
         up boolean NOT NULL,
         heir bigint
-    )"];
+    )",
+    "
+    -- Whose turn a delivery takes, and where it stands among those that do, whichever process they
+    -- wait for.
+    ALTER TABLE inbox ADD COLUMN lane bigint, ADD COLUMN turn bigint GENERATED ALWAYS AS IDENTITY;
+    ALTER TABLE dead_letter ADD COLUMN lane bigint;
+    CREATE INDEX inbox_lane ON inbox (lane, queue, turn)",
+];
 
 /// Held while the schema is looked at and changed, so that of two processes one waits ("axmp").
 const LOCK: i64 = 0x6178_6d70;
 
-/// What every connection begins with. The server notices within half a minute that this machine is
+/// What every connection begins with. Statements go by their index, however small a table was when the
+/// server planned them, and none is worth being compiled. The server notices within half a minute that this machine is
 /// gone, and lets go of what the connection held.
 pub(super) fn session(schema: &str) -> String {
     format!(
         "SET search_path TO {schema}; SET client_min_messages TO warning; SET tcp_keepalives_idle TO 10; \
-         SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; SET bytea_output TO hex"
+         SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; SET bytea_output TO hex; SET enable_seqscan TO off; \
+         SET jit TO off"
     )
 }
 

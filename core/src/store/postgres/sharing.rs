@@ -6,11 +6,13 @@ use std::sync::{Arc, PoisonError};
 
 use super::heart::{self, Pulse};
 use super::news::Notice;
-use super::worker::{Call, Join};
+use super::worker::{Call, Finish, Join};
 use super::{PostgresStore, sql};
 use crate::error::Result;
 use crate::service::roster::Subscription;
-use crate::store::{ContactKey, Fellows, Heard, Listener, Member, Shared};
+use crate::store::{
+    Behind, Change, ContactKey, Fellows, Heard, Listener, Member, Placing, Shared, Turn,
+};
 
 impl PostgresStore {
     fn pulse(&self, member: &Member) -> Option<Arc<Pulse>> {
@@ -51,6 +53,14 @@ impl Shared for PostgresStore {
 
     fn fellows(&self, app: &str, member: &Member) -> Result<Fellows> {
         Ok(self.ask(heart::fellows(app, member.number))?.iter().map(heart::fellow_of).collect())
+    }
+
+    fn place(&self, app: &str, member: &Member, changes: Vec<Change>, done: Placing) {
+        self.submit_call(changes, Finish::Placed(done, app.to_owned(), member.number));
+    }
+
+    fn behind(&self, member: &Member, turns: &[Turn]) -> Result<Vec<Behind>> {
+        Ok(self.ask(sql::behind(&member.queue, turns))?.iter().map(sql::behind_of).collect())
     }
 
     fn set_up(&self, member: &Member, up: bool) {

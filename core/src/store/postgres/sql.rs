@@ -10,7 +10,10 @@ use super::news::Notice;
 use crate::service::presence::{OwnPresence, Show};
 use crate::service::roster::Subscription;
 use crate::store::packed::{self, milliseconds};
-use crate::store::{Change, ContactKey, ContactState, Count, DeadLetter, InboxRow, OutboxRow, Row};
+use crate::store::{
+    Behind, Change, ContactKey, ContactState, Count, DeadLetter, InboxRow, OutboxRow, Place, Row,
+    Turn,
+};
 
 macro_rules! op {
     ($sql:expr $(, $value:expr)* $(,)?) => {
@@ -19,6 +22,11 @@ macro_rules! op {
 }
 
 pub(super) use op;
+
+/// Whether a statement gives a row for each change.
+pub(super) fn gives_a_row(op: &Op) -> bool {
+    op.sql == INBOX_PUT
+}
 
 /// What a process of several keeps for the app as a whole: its queue without the process.
 pub(super) fn home(queue: &str) -> &str {
@@ -69,15 +77,19 @@ pub(super) fn ops<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Op> {
     ops
 }
 
-const INBOX_PUT: &str = "INSERT INTO inbox (queue, id, path, stanza) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (queue, id) DO UPDATE SET path = excluded.path, stanza = excluded.stanza";
+/// Its row says where the delivery stands, and whether another process has one of the same lane.
+const INBOX_PUT: &str =
+    "INSERT INTO inbox (queue, id, path, stanza, lane) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (queue, id) DO UPDATE SET path = excluded.path, stanza = excluded.stanza
+    RETURNING turn, EXISTS (SELECT FROM inbox AS other WHERE other.lane = $5 AND other.queue < $1)
+        OR EXISTS (SELECT FROM inbox AS other WHERE other.lane = $5 AND other.queue > $1)";
 const INBOX_DONE: &str = "DELETE FROM inbox WHERE queue = $1 AND id = $2";
-const BURY: &str = "WITH gone AS (DELETE FROM inbox WHERE queue = $1 AND id = $2 RETURNING id, path, stanza)
-    INSERT INTO dead_letter (queue, id, path, stanza, given_up, reason) SELECT $5, id, path, stanza, $3, $4 FROM gone
+const BURY: &str = "WITH gone AS (DELETE FROM inbox WHERE queue = $1 AND id = $2 RETURNING id, path, stanza, lane)
+    INSERT INTO dead_letter (queue, id, path, stanza, given_up, reason, lane) SELECT $5, id, path, stanza, $3, $4, lane FROM gone
     ON CONFLICT (queue, id) DO UPDATE SET given_up = excluded.given_up, reason = excluded.reason";
 const REPLAY: &str =
-    "WITH gone AS (DELETE FROM dead_letter WHERE queue = $3 AND id = $2 RETURNING id, path, stanza)
-    INSERT INTO inbox (queue, id, path, stanza) SELECT $1, id, path, stanza FROM gone
+    "WITH gone AS (DELETE FROM dead_letter WHERE queue = $3 AND id = $2 RETURNING id, path, stanza, lane)
+    INSERT INTO inbox (queue, id, path, stanza, lane) SELECT $1, id, path, stanza, lane FROM gone
     ON CONFLICT (queue, id) DO NOTHING";
 const PURGE: &str = "DELETE FROM dead_letter WHERE queue = $1 AND id = $2";
 
@@ -132,6 +144,7 @@ fn push(ops: &mut Vec<Op>, change: &Change) {
             row.id.cast_signed(),
             row.path.to_string(),
             row.stanza.to_vec(),
+            Some(row.lane.cast_signed()).filter(|lane| *lane != 0),
         )),
         Change::InboxDone(queue, id) => {
             ops.push(op!(INBOX_DONE, queue.to_string(), id.cast_signed()));
@@ -265,7 +278,7 @@ pub(super) fn contact_of(row: &SqlRow) -> (ContactKey, ContactState) {
 type Reader = fn(&SqlRow) -> Row;
 
 /// What gives the rows of a queue, and the way to read each.
-pub(super) fn queue(name: &str) -> [(Op, Reader); 4] {
+pub(super) fn queue(name: &str) -> [(Op, Reader); 5] {
     let queue = || name.to_owned();
     [
         (
@@ -278,8 +291,12 @@ pub(super) fn queue(name: &str) -> [(Op, Reader); 4] {
         (op!("SELECT up_to FROM outbox_done WHERE queue = $1", queue()), |row| {
             Row::OutboxDone(number(row, 0))
         }),
-        (op!("SELECT id, path, stanza FROM inbox WHERE queue = $1 ORDER BY id", queue()), |row| {
-            Row::Inbox(inbox_of(row))
+        (
+            op!("SELECT id, path, stanza, lane FROM inbox WHERE queue = $1 ORDER BY id", queue()),
+            |row| Row::Inbox(inbox_of(row)),
+        ),
+        (op!("SELECT id, turn FROM inbox WHERE queue = $1", queue()), |row| {
+            Row::Turn(number(row, 0), number(row, 1))
         }),
         (
             op!(
@@ -293,13 +310,13 @@ pub(super) fn queue(name: &str) -> [(Op, Reader); 4] {
 
 pub(super) fn dead_letters(queue: &str) -> Op {
     op!(
-        "SELECT id, path, stanza, given_up, reason FROM dead_letter WHERE queue = $1 ORDER BY id",
+        "SELECT id, path, stanza, lane, given_up, reason FROM dead_letter WHERE queue = $1 ORDER BY id",
         home(queue).to_owned()
     )
 }
 
 pub(super) fn dead_letter_of(row: &SqlRow) -> DeadLetter {
-    DeadLetter { row: inbox_of(row), at: time(row, 3), reason: row.get::<_, &str>(4).into() }
+    DeadLetter { row: inbox_of(row), at: time(row, 4), reason: row.get::<_, &str>(5).into() }
 }
 
 fn outbox_of(row: &SqlRow) -> OutboxRow {
@@ -314,7 +331,48 @@ fn outbox_of(row: &SqlRow) -> OutboxRow {
 
 fn inbox_of(row: &SqlRow) -> InboxRow {
     let stanza = Bytes::copy_from_slice(row.get::<_, &[u8]>(2));
-    InboxRow { id: number(row, 0), path: row.get::<_, &str>(1).into(), stanza }
+    let lane = row.get::<_, Option<i64>>(3).unwrap_or_default().cast_unsigned();
+    InboxRow { id: number(row, 0), path: row.get::<_, &str>(1).into(), stanza, lane }
+}
+
+/// The place of a delivery that was put.
+pub(super) fn place_of(row: &SqlRow) -> Place {
+    Place { turn: number(row, 0), behind: row.get(1) }
+}
+
+/// Whether messages wait for another member.
+pub(super) fn elsewhere(app: &str, member: u64) -> Op {
+    op!(
+        "SELECT EXISTS (SELECT FROM member WHERE queue = $1 AND id <> $2
+            AND EXISTS (SELECT FROM outbox WHERE outbox.queue = member.queue || '/' || member.id))",
+        app.to_owned(),
+        member.cast_signed(),
+    )
+}
+
+/// Those of `turns` before which another process has a delivery, and whether that one is at work.
+pub(super) fn behind(queue: &str, turns: &[Turn]) -> Op {
+    let column = |of: fn(&Turn) -> u64| turns.iter().map(|it| of(it).cast_signed()).collect();
+    let (ids, lanes, places): (Vec<_>, Vec<_>, Vec<_>) =
+        (column(|it| it.id), column(|it| it.lane), column(|it| it.turn));
+    op!(
+        "SELECT mine.id, coalesce(member.beat > clock_timestamp() - interval '4 s', false)
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS mine (id, lane, turn)
+        CROSS JOIN LATERAL (
+            (SELECT queue FROM inbox WHERE lane = mine.lane AND queue < $4 AND turn < mine.turn LIMIT 1)
+            UNION ALL
+            (SELECT queue FROM inbox WHERE lane = mine.lane AND queue > $4 AND turn < mine.turn LIMIT 1)
+        ) AS other
+        LEFT JOIN member ON other.queue = member.queue || '/' || member.id",
+        ids,
+        lanes,
+        places,
+        queue.to_owned(),
+    )
+}
+
+pub(super) fn behind_of(row: &SqlRow) -> Behind {
+    Behind { id: number(row, 0), living: row.get(1) }
 }
 
 pub(super) fn count_of(row: &SqlRow) -> Count {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::service::roster::Subscription;
-use crate::service::{Quotas, Resource, Service, ServiceConfig, Show};
+use crate::service::{Delivery, Quotas, Resource, Service, ServiceConfig, Show, turns};
 use crate::store::contract::{contents, key};
-use crate::store::{Fellow, InboxRow, OutboxRow, QueueName};
+use crate::store::{Fellow, InboxRow, OutboxRow, Place, Placed, QueueName};
 
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
@@ -328,7 +328,8 @@ fn deliveries_alone_are_left_at_a_stop_too() {
     let Some(place) = place() else { return };
     let first = service(&place, Quotas::default());
     let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
-    let inbox = InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into() };
+    let inbox =
+        InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into(), lane: 0 };
     first.keep(vec![Change::InboxPut(first.queue().clone(), inbox)], Durability::Now).unwrap();
     drop(first);
     let next = service(&place, Quotas::default());
@@ -354,7 +355,8 @@ fn what_a_process_leaves_is_one_other_s() {
     };
     let queue = || first.queue().clone();
     let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
-    let inbox = InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into() };
+    let inbox =
+        InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into(), lane: 0 };
     first
         .keep(
             vec![
@@ -389,7 +391,91 @@ fn what_a_process_leaves_is_one_other_s() {
     heir.keep(legacy.changes, Durability::Now).unwrap();
     let mut rows = Vec::new();
     open(&place).load_queue(heir.queue(), &mut |row| rows.push(row)).unwrap();
-    assert!(matches!(&rows[..], [Row::Inbox(InboxRow { id: 77, .. })]), "{rows:?}");
+    let (row, turn) = (matches!(rows[0], Row::Inbox(InboxRow { id: 77, .. })), &rows[1..]);
+    assert!(row && matches!(turn, [Row::Turn(77, 1..)]), "{rows:?}");
     assert!(others.iter().all(|other| it(other).is_none()));
     assert!(others.iter().all(Service::holds) && !others.iter().any(Service::is_evicted));
+}
+
+fn message(service: &Service, sender: &str, body: &str) -> Delivery {
+    let scope = crate::xml::Scope::stream(crate::ns::COMPONENT);
+    let xml = format!(
+        "<message from='{sender}/x' to='bot@bot.example.com' type='chat'><body>{body}</body></message>"
+    );
+    let stanza =
+        crate::stanza::Stanza::parse(xml.into(), &scope, &crate::xml::Limits::default()).unwrap();
+    service.handle_stanza(Duration::ZERO, stanza).delivery.unwrap()
+}
+
+fn keep(service: &Service, sender: &str, body: &str) -> Delivery {
+    let mut delivery = [message(service, sender, body)];
+    let (told, answer) = channel();
+    let done = move |placed| told.send(placed).unwrap();
+    service.submit_placed(vec![service.keep_delivery(&delivery[0])], Box::new(done));
+    turns::place(&mut delivery, &answer.recv().unwrap().unwrap());
+    let [delivery] = delivery;
+    delivery
+}
+
+#[test]
+fn a_delivery_knows_whether_another_process_has_an_earlier_one_of_its_sender() {
+    let Some(place) = place() else { return };
+    let [a, b] = [(); 2].map(|()| service(&place, Quotas::default()));
+    for service in [&a, &b] {
+        service.restore_deliveries().unwrap();
+    }
+    let first = keep(&a, "c@example.com", "1");
+    let second = keep(&a, "c@example.com", "2");
+    assert!(!first.place.behind && !second.place.behind, "the process itself knows");
+    assert!(first.place.turn > 0 && first.place.turn < second.place.turn);
+    assert!(!keep(&b, "d@example.com", "1").place.behind, "of another sender");
+    let third = keep(&b, "c@example.com", "3");
+    assert!(third.place.behind && second.place.turn < third.place.turn);
+    let fourth = keep(&a, "c@example.com", "4");
+    assert!(fourth.place.behind);
+    let behind = |service: &Service, delivery: &Delivery| {
+        let behind = service.behind(&service.turns([delivery])).unwrap();
+        behind.first().map(|it| (it.id == delivery.id, it.living))
+    };
+    assert_eq!(behind(&b, &third), Some((true, true)));
+    for done in [&first, &second] {
+        a.keep(vec![a.delivery_done(done.id)], Durability::Now).unwrap();
+    }
+    assert_eq!(behind(&b, &third), None);
+    assert_eq!(behind(&a, &fourth), Some((true, true)), "nobody waits for a later one");
+    // What is taken over keeps its turn.
+    drop(a);
+    let mut legacy = None;
+    until("what was left", || {
+        legacy = b.next_legacy().unwrap();
+        legacy.is_some()
+    });
+    let legacy = legacy.unwrap();
+    assert_eq!(legacy.deliveries[0].id, fourth.id);
+    assert_eq!(legacy.deliveries[0].place, Place { turn: fourth.place.turn, behind: true });
+    b.keep(legacy.changes, Durability::Now).unwrap();
+    assert_eq!(behind(&b, &legacy.deliveries[0]), None, "the one before is its own");
+}
+
+#[test]
+fn whoever_stores_messages_learns_whether_others_wait_for_another_process() {
+    let Some(place) = place() else { return };
+    let [a, b] = [(); 2].map(|()| service(&place, Quotas::default()));
+    let put = |service: &Service, first: u64| {
+        let row = OutboxRow {
+            first,
+            expires: Duration::from_secs(3),
+            heads: vec!["<a/>".into()],
+            tail: bytes::Bytes::new(),
+        };
+        let (told, answer) = channel();
+        let done = move |placed: Result<Placed>| told.send(placed.unwrap().elsewhere).unwrap();
+        let put = vec![Change::OutboxPut(service.queue().clone(), row)];
+        service.submit_placed(put, Box::new(done));
+        answer.recv().unwrap()
+    };
+    assert!(!put(&a, 1) && !put(&a, 2), "its own");
+    assert!(put(&b, 1));
+    a.keep(vec![Change::OutboxDone(a.queue().clone(), 2)], Durability::Now).unwrap();
+    assert!(!put(&b, 2));
 }

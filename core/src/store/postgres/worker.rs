@@ -15,7 +15,7 @@ use super::heart::{Heart, Pulses};
 use super::link::{Failure, Fault, Link, Op, explain, is_lost};
 use super::{Unreported, sql};
 use crate::error::Result;
-use crate::store::{Change, Done, Listener, Member};
+use crate::store::{Change, Done, Listener, Member, Placed, Placing};
 
 /// How many changes one transaction may take in.
 const GROUP: usize = 1024;
@@ -29,7 +29,51 @@ pub(super) struct Call {
     pub(super) changes: Vec<Change>,
     /// What other processes on the same store are told with them.
     pub(super) news: Vec<String>,
-    pub(super) done: Option<Done>,
+    pub(super) done: Option<Finish>,
+}
+
+/// Who is told what became of a call.
+pub(super) enum Finish {
+    Done(Done),
+    /// And where the changes stand among those of all members of an app.
+    Placed(Placing, String, u64),
+}
+
+impl Finish {
+    pub(super) fn call(self, written: Result<Placed>) {
+        match self {
+            Self::Done(done) => done(written.map(drop)),
+            Self::Placed(done, ..) => done(written),
+        }
+    }
+}
+
+impl Call {
+    /// What is asked for it once its changes are stored.
+    fn look(&self) -> Option<Op> {
+        let puts = self.changes.iter().any(|change| matches!(change, Change::OutboxPut(..)));
+        match &self.done {
+            Some(Finish::Placed(_, app, member)) if puts => Some(sql::elsewhere(app, *member)),
+            _ => None,
+        }
+    }
+
+    fn deliveries(&self) -> usize {
+        self.changes.iter().filter(|change| matches!(change, Change::InboxPut(..))).count()
+    }
+}
+
+/// Gives each call what it asked for of the rows of its group: those of the deliveries that were put,
+/// in order, and then those of what was asked after that.
+fn places(calls: &[Call], rows: &[Row]) -> Vec<Placed> {
+    let (puts, looks) =
+        rows.split_at(calls.iter().map(Call::deliveries).sum::<usize>().min(rows.len()));
+    let (mut puts, mut looks) = (puts.iter().map(sql::place_of), looks.iter());
+    let place = |call: &Call| Placed {
+        deliveries: puts.by_ref().take(call.deliveries()).collect(),
+        elsewhere: call.look().is_some() && looks.next().is_some_and(|row| row.get(0)),
+    };
+    calls.iter().map(place).collect()
 }
 
 /// The connection that writes. All calls that wait while one transaction commits share the next one.
@@ -90,16 +134,31 @@ impl Writer {
         });
         let count = count.count();
         let ops = self.ops(count);
-        let written = if ops.is_empty() { Ok(()) } else { self.link.transact(&ops).await };
+        let looks: Vec<_> = self.pending.iter().take(count).filter_map(Call::look).collect();
+        let written = match ops.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.link.transact(&ops, &looks).await,
+        };
         match written {
             Err(failure) if is_lost(&failure) => self.lost(failure),
             written => {
                 if !ops.is_empty() && self.down.take().is_some() {
                     tracing::info!("the state store {} can be reached again", self.link.address);
                 }
-                let written = written.map_err(Arc::new);
                 let group: Vec<_> = self.pending.drain(..count).collect();
-                group.into_iter().for_each(|call| self.report(call, &written));
+                match written {
+                    Ok(rows) => {
+                        let places = places(&group, &rows);
+                        group
+                            .into_iter()
+                            .zip(places)
+                            .for_each(|(call, it)| self.report(call, Ok(it)));
+                    }
+                    Err(failure) => {
+                        let fault = Arc::new(failure);
+                        group.into_iter().for_each(|call| self.report(call, Err(&fault)));
+                    }
+                }
             }
         }
     }
@@ -126,7 +185,7 @@ impl Writer {
             soon += usize::from(!waits) * call.changes.len();
             let over = if waits { since.elapsed() >= PATIENCE } else { soon > KEPT };
             if over {
-                self.report(call, &Err(Arc::clone(&fault)));
+                self.report(call, Err(&fault));
             } else {
                 kept.push_back(call);
             }
@@ -137,20 +196,20 @@ impl Writer {
     fn give_up(&mut self) {
         let fault = Arc::new(Failure::Silent);
         for call in std::mem::take(&mut self.pending) {
-            self.report(call, &Err(Arc::clone(&fault)));
+            self.report(call, Err(&fault));
         }
     }
 
-    fn report(&self, call: Call, written: &Result<(), Fault>) {
-        let written = written.as_ref().map_err(|fault| explain(&self.link.address, fault));
+    fn report(&self, call: Call, written: Result<Placed, &Fault>) {
+        let written = written.map_err(|fault| explain(&self.link.address, fault));
         match (call.done, written) {
-            (Some(done), written) => done(written.copied()),
+            (Some(done), written) => done.call(written),
             (None, Err(error)) => {
                 tracing::error!("{error}");
                 let mut first = self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
                 first.get_or_insert(error);
             }
-            (None, Ok(())) => {}
+            (None, Ok(_)) => {}
         }
     }
 }

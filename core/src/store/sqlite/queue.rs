@@ -224,7 +224,7 @@ fn for_each(
 
 fn inbox(row: &SqlRow<'_>) -> rusqlite::Result<InboxRow> {
     let stanza = Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?);
-    Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza })
+    Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza, lane: 0 })
 }
 
 fn number(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<u64> {

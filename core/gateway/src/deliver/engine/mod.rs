@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use appxmpp::service::{Delivery, InboundService, Inbox, LaneLimits, Ticket, Verdict};
 use appxmpp::stanza::Stanza;
+use appxmpp::store::Place;
 use tokio::sync::Notify;
 
 use super::client::Poster;
@@ -96,6 +97,23 @@ impl<O: Outbox> Engine<O> {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The deliveries whose turn has not come, as far as others of their sender do not wait before them.
+    pub fn waiting(&self) -> Vec<Arc<Delivery>> {
+        self.lock().inbox.waiting()
+    }
+
+    /// Whether there are deliveries whose turn has not come.
+    pub fn has_waiting(&self) -> bool {
+        self.lock().inbox.has_waiting()
+    }
+
+    /// The turns of these deliveries have come.
+    pub fn release(self: &Arc<Self>, ids: &[u64]) {
+        let mut state = self.lock();
+        state.inbox.release(ids);
+        self.start(&mut state);
+    }
+
     /// How many deliveries wait or run.
     pub fn depth(&self) -> usize {
         self.lock().inbox.len()
@@ -106,7 +124,8 @@ impl<O: Outbox> Engine<O> {
         let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
         // No path and no fields: what is posted depends on the callback's media type.
         let service = InboundService::Message;
-        Delivery { id, path: "", fields: Vec::new(), service, sender, stanza }
+        let place = Place::default();
+        Delivery { id, path: "", fields: Vec::new(), service, sender, stanza, place }
     }
 
     /// Queues what an earlier run left, whatever the bounds.
