@@ -142,8 +142,10 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             lane.ready = false;
             // Something may have come before what was ready.
-            let next = lane.waiting.pop_front_if(|next| !self.held.contains_key(&next.id));
-            let Some(delivery) = next else { continue };
+            if lane.waiting.front().is_none_or(|next| self.held.contains_key(&next.id)) {
+                continue;
+            }
+            let Some(delivery) = lane.waiting.pop_front() else { continue };
             lane.handled = Some(Arc::clone(&delivery));
             let ticket = Ticket { lane: key, delivery: delivery.id };
             claimed.push((ticket, delivery));

@@ -112,9 +112,11 @@ impl Meter {
         if value >> COUNT_BITS == day { value & COUNT_MAX } else { 0 }
     }
 
-    /// Adds `more`, unless that would be over `limit`.
+    /// Adds `more`, unless that would be over `limit`. What comes late for a day that is past counts on
+    /// the one that has begun.
     fn add(&self, day: u64, more: u64, limit: Option<u64>) -> Result<(), u64> {
         let add = |value| {
+            let day = day.max(value >> COUNT_BITS);
             let used = Self::unpack(value, day);
             let sum = used.saturating_add(more).min(COUNT_MAX);
             let over = limit.is_some_and(|limit| used.saturating_add(more) > limit);
@@ -134,6 +136,15 @@ impl Meter {
         };
         // Another day has begun meanwhile: nothing of that one is counted any more.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, remove);
+    }
+
+    /// Adds what others used on that day, unless another one has begun.
+    fn add_others(&self, day: u64, more: u64) {
+        let add = |value| {
+            let sum = Self::unpack(value, day).saturating_add(more).min(COUNT_MAX);
+            (value >> COUNT_BITS <= day).then_some(day << COUNT_BITS | sum)
+        };
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     fn used(&self, day: u64) -> u64 {
@@ -192,8 +203,8 @@ impl Meters {
     /// What was used since this was last [settled](Meters::settle), for processes that count together;
     /// nothing where that is of no interest.
     pub(super) fn unreported(&self) -> Vec<Count> {
-        let day = self.day.load(Ordering::Relaxed);
         let mut shared = self.shared();
+        let day = self.day.load(Ordering::Relaxed);
         let mut counts = Vec::new();
         for resource in Resource::ALL {
             let share = &mut shared[resource as usize];
@@ -215,8 +226,7 @@ impl Meters {
             let share = &mut shared[resource as usize];
             if share.day == count.day {
                 let others = count.value.saturating_sub(share.settled + share.sent);
-                // Without a limit this does not fail.
-                let _ = self.meters[resource as usize].add(count.day, others, None);
+                self.meters[resource as usize].add_others(count.day, others);
                 *share = Share { day: count.day, settled: count.value, sent: 0 };
             }
         }
@@ -295,6 +305,23 @@ mod tests {
     use crate::store::MemoryStore;
 
     const DAY: Duration = Duration::from_secs(DAY_SECONDS);
+
+    #[test]
+    fn what_others_used_yesterday_takes_nothing_of_today_away() {
+        let meters = Meters::new(Quotas::default().with(Resource::ApiCalls, 9));
+        let yesterday = meters.unreported();
+        meters.day.store(1, Ordering::Relaxed);
+        meters.take(&[(Resource::ApiCalls, 2)]).unwrap();
+        meters.settle(&yesterday);
+        let used = || meters.meters[Resource::ApiCalls as usize].used(1);
+        assert_eq!(used(), 2);
+        // All have used five on that day, these two among them.
+        let mut today = meters.unreported();
+        assert_eq!(today[0].value, 2);
+        today[0].value = 5;
+        meters.settle(&today);
+        assert_eq!(used(), 5);
+    }
 
     fn service(quotas: Quotas, disk: &Arc<MemoryStore>) -> Service {
         let mut config = ServiceConfig::new("shop", "bot.example.com").unwrap();
