@@ -338,8 +338,8 @@ impl LiveOutbox {
         let service = Arc::clone(&self.service);
         let asked = tokio::task::spawn_blocking(move || service.fellows()).await;
         let left = match asked {
-            Ok(Ok(fellows)) => fellows.iter().any(|fellow| fellow.outbox && !fellow.held),
-            Ok(Err(_)) | Err(_) => true,
+            Ok(Ok(fellows)) => Some(fellows.iter().any(|fellow| fellow.outbox && !fellow.held)),
+            Ok(Err(_)) | Err(_) => None,
         };
         let mut state = self.lock();
         state.suspense.looked(now, left);

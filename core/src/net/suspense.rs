@@ -44,9 +44,13 @@ impl Suspense {
         })
     }
 
-    /// At this time a process that is gone had, or had not, messages `left`.
-    pub(super) fn looked(&mut self, at: Instant, left: bool) {
+    /// At this time a process that is gone had, or had not, messages `left`; `None` if nobody knows.
+    pub(super) fn looked(&mut self, at: Instant, left: Option<bool>) {
         let before = self.left.take();
+        let Some(left) = left else {
+            self.left = Some((at, at));
+            return;
+        };
         if left {
             let since = before.map_or(at, |(since, _)| since);
             if at < since + PATIENCE {
@@ -77,9 +81,9 @@ mod tests {
         suspense.begin(7);
         tokio::time::advance(AFTER / 2).await;
         suspense.begin(9);
-        suspense.looked(suspense.due().unwrap(), false);
+        suspense.looked(suspense.due().unwrap(), Some(false));
         assert_eq!(suspense.from(), Some(9), "these were stored later");
-        suspense.looked(suspense.due().unwrap(), false);
+        suspense.looked(suspense.due().unwrap(), Some(false));
         assert_eq!((suspense.from(), suspense.due()), (None, None));
     }
 
@@ -88,27 +92,28 @@ mod tests {
         let mut suspense = Suspense::default();
         suspense.begin(7);
         let first = suspense.due().unwrap();
-        suspense.looked(first, true);
+        suspense.looked(first, None);
+        suspense.looked(first, Some(true));
         assert_eq!(suspense.due(), Some(first + LOOK));
-        suspense.looked(first + LOOK, true);
-        suspense.looked(first + LOOK * 2, false);
+        suspense.looked(first + LOOK, Some(true));
+        suspense.looked(first + LOOK * 2, Some(false));
         assert_eq!(suspense.due(), Some(first + LOOK * 2 + AFTER));
         assert_eq!(suspense.from(), Some(7));
-        suspense.looked(first + LOOK * 2 + AFTER, false);
+        suspense.looked(first + LOOK * 2 + AFTER, Some(false));
         assert_eq!(suspense.from(), None);
 
         suspense.begin(8);
         let first = suspense.due().unwrap();
-        suspense.looked(first, true);
+        suspense.looked(first, Some(true));
         suspense.taken_over();
         assert_eq!(suspense.due(), Some(first), "at once");
-        suspense.looked(first, false);
+        suspense.looked(first, Some(false));
         assert_eq!(suspense.from(), None);
 
         suspense.begin(9);
         let first = suspense.due().unwrap();
-        suspense.looked(first, true);
-        suspense.looked(first + PATIENCE, true);
+        suspense.looked(first, Some(true));
+        suspense.looked(first + PATIENCE, Some(true));
         assert_eq!(suspense.from(), None, "nobody takes over");
     }
 }

@@ -49,6 +49,8 @@ class Book:
     ) -> None:
         self._run, self._bot, self._ledger, self._app, self._recording = run, bot, ledger, app, recording
         self._contacts = contacts
+        #: Whether the answers to one contact all go over one connection at a time.
+        self.replies_in_order = True
 
     def _outbound(self) -> dict[str, list[tuple[int, str]]]:
         """Stream -> (number, id) as the contact heard them."""
@@ -162,7 +164,8 @@ class Book:
         # An account's server keeps messages while nobody is there and hands them out beside new ones. What it was not
         # told of it gives again, and the delivery is another one then.
         given = self._recording.passes(TO_CLIENT) if self._bot.is_account else {}
-        for streams, is_given in ((self._outbound(), False), (self._inbound(), True), (self._replies(), True)):
+        replies = self._replies() if self.replies_in_order else {}
+        for streams, is_given in ((self._outbound(), False), (self._inbound(), True), (replies, True)):
             for stream, seen in streams.items():
                 first: dict[int, str] = {}
                 late, other, highest = [], [], 0

@@ -188,10 +188,7 @@ class Run:
         """Another gateway on the same store starts, and the first one is killed."""
         first = self.gateway
         second = self._gateway()
-        second.process.wait_for_line("the gateway serves HTTP")
-        if self.server.kind == "ejabberd":
-            # It gives both a stream.
-            second.wait_ready()
+        self._wait_beside(second)
         self.progress(self.dice.randrange(1, 50))
         first.process.kill()
         self.gateway = second
@@ -199,11 +196,20 @@ class Run:
 
     def lose_one(self) -> None:
         """Of two gateways with a stream, one is killed, and started again."""
+        # One still answers what it took over, over its own connection, while the other has what is new.
+        self.book.replies_in_order = False
         self.take_over()
         self.progress(self.dice.randrange(1, 50))
         again = self._before[-1]
         again.start()
-        again.wait_ready()
+        self._wait_beside(again)
+
+    def _wait_beside(self, other: Gateway) -> None:
+        """Until it has a stream too, or stands by where the server gives one only."""
+        if self.server.kind == "ejabberd":
+            other.wait_ready()
+        else:
+            other.process.wait_for_line("the gateway serves HTTP")
 
     def finish(self) -> Verdict:
         """Ends the load, and waits until all that was promised is there."""

@@ -77,3 +77,39 @@ async fn what_a_killed_process_left_goes_before_all_that_is_new() {
         claimed.done(Outcome::Handled);
     }
 }
+
+#[tokio::test]
+async fn what_is_new_waits_for_what_a_process_left_that_was_killed_meanwhile() {
+    let Some(place) = postgres_tests::place() else { return };
+    let server = Server::start().await;
+    let store = postgres_tests::open(&place);
+    let mut config = AppConfig::new("app", server.config()).unwrap();
+    config.service.inbound = InboundServices::ALL;
+    config.store = Box::new(postgres_tests::open(&place));
+    config.durable = true;
+    let app = open(config);
+    let mut peer = server.accept_ready().await;
+    app.connection().unwrap().ready().await.unwrap();
+    let service = app.service().unwrap();
+    postgres_tests::kill_one(&store, DOMAIN, |queue| {
+        let put = |body: &str| {
+            let scope = crate::xml::Scope::stream(crate::ns::COMPONENT);
+            let limits = crate::xml::Limits::default();
+            let stanza = Stanza::parse(message(body).into(), &scope, &limits).unwrap();
+            let delivery = service.handle_stanza(Duration::ZERO, stanza).delivery.unwrap();
+            let Change::InboxPut(_, row) = service.keep_delivery(&delivery) else {
+                panic!("a delivery is put into the inbox")
+            };
+            Change::InboxPut(queue.clone(), row)
+        };
+        vec![put("1"), put("2"), Change::OutboxPut(queue.clone(), sent(1, &["1", "2"]))]
+    });
+    peer.send(&message("3")).await;
+    assert_eq!(app.send_message(&call(&[TO], "3")).await.unwrap(), [Status::NoError]);
+    assert_eq!(bodies(&mut peer, 3).await, ["1", "2", "3"]);
+    for body in ["1", "2", "3"] {
+        let mut claimed = claim(&app).await;
+        assert_eq!(claimed.stanza.body().unwrap(), body);
+        claimed.done(Outcome::Handled);
+    }
+}
