@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::gate::{LOOK, PATIENCE};
 
-/// So long after the end of a process the database has surely let go of what shows that it lives.
-const AFTER: Duration = Duration::from_millis(50);
+/// So long after the end of a process the database has let go of what shows that it lives, also on a
+/// machine that is busy.
+const AFTER: Duration = Duration::from_millis(250);
 
 /// What waits until it is known whether the other processes live.
 #[derive(Debug, Default)]

@@ -51,6 +51,9 @@ class Book:
         self._contacts = contacts
         #: Whether the answers to one contact all go over one connection at a time.
         self.replies_in_order = True
+        #: Whether a message that was under way to a process when that was killed, and that nobody was told of, has its
+        #: place too.
+        self.unanswered_in_order = True
 
     def _outbound(self) -> dict[str, list[tuple[int, str]]]:
         """Stream -> (number, id) as the contact heard them."""
@@ -160,6 +163,10 @@ class Book:
         verdict.fault("sent again though acknowledged", (message.body for message in again))
         return verdict
 
+    def _has_place(self, stream: str, number: int) -> bool:
+        promised = self._ledger.promised.get(stream)
+        return self.unanswered_in_order or promised is None or number in promised
+
     def _order(self, verdict: Verdict) -> None:
         # An account's server keeps messages while nobody is there and hands them out beside new ones. What it was not
         # told of it gives again, and the delivery is another one then.
@@ -177,7 +184,7 @@ class Book:
                         if first[number] != identity and len(passed) < 2:
                             other.append(body)
                         continue
-                    if passed[-1] < highest:
+                    if passed[-1] < highest and self._has_place(stream, number):
                         late.append(body)
                     first[number], highest = identity, max(highest, passed[0])
                 verdict.disordered += verdict.fault("out of order", late)

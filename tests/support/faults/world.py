@@ -188,6 +188,8 @@ class Run:
         """Another gateway on the same store starts, and the first one is killed."""
         first = self.gateway
         second = self._gateway()
+        # Where both have a stream, the other one may store a message before the database comes to such a one.
+        self.book.unanswered_in_order = self.server.kind != "ejabberd"
         self._wait_beside(second)
         self.progress(self.dice.randrange(1, 50))
         first.process.kill()
