@@ -391,15 +391,30 @@ impl LiveOutbox {
         self.forget(up_to);
     }
 
-    fn expire(&self) {
-        let mut state = self.lock();
-        let up_to = state.outbox.handle_timeout(utc());
-        state.wake_if_drained();
-        drop(state);
-        if up_to.is_some() {
+    fn expire(self: &Arc<Self>) {
+        let up_to = self.lock().outbox.handle_timeout(utc());
+        if let Some(up_to) = up_to {
             tracing::warn!("messages expired before they could be sent");
+            self.give_up(up_to);
         }
-        self.forget(up_to);
+    }
+
+    /// Has the store forget messages up to this number, and goes on when it has. After a fault that is
+    /// tried again with the next look: what follows waits.
+    fn give_up(self: &Arc<Self>, up_to: u64) {
+        let this = Arc::clone(self);
+        let done = move |stored: Result<()>| {
+            let mut state = this.lock();
+            state.outbox.given_up(stored.is_ok());
+            state.wake_if_drained();
+            drop(state);
+            match stored {
+                Ok(()) => this.wake.notify_one(),
+                Err(error) => tracing::error!(%error, "what is given up is not forgotten yet"),
+            }
+        };
+        let change = Change::OutboxDone(Arc::clone(self.service.queue()), up_to);
+        self.service.submit(vec![change], Box::new(done));
     }
 
     /// Messages up to this number need not be stored any more. That is written soon: until then a
@@ -413,7 +428,7 @@ impl LiveOutbox {
     }
 
     /// What happened on the connection.
-    pub fn handle_event(&self, event: &Event) {
+    pub fn handle_event(self: &Arc<Self>, event: &Event) {
         match *event {
             Event::Ready => self.wake.notify_one(),
             Event::Acked(position) => self.acked(position),
@@ -439,18 +454,17 @@ impl LiveOutbox {
     }
 
     /// A stream has ended.
-    fn cut(&self, position: u64, blamed: bool) {
+    fn cut(self: &Arc<Self>, position: u64, blamed: bool) {
         let mut state = self.lock();
         let up_to = state.outbox.lost(position, blamed);
         state.cut = position;
-        state.wake_if_drained();
         drop(state);
-        if up_to.is_some() {
+        if let Some(up_to) = up_to {
             tracing::error!(
-                "a message was given up: the server ends the stream whenever it gets it"
+                "a message is given up: the server ends the stream whenever it gets it"
             );
+            self.give_up(up_to);
         }
-        self.forget(up_to);
         self.wake.notify_one();
     }
 

@@ -8,6 +8,7 @@
 //! | stored | [`Outbox::stored`] | it is written |
 //! | in flight | [`Outbox::next_batch`] and [`Outbox::written`] | the server has read it, or the stream ends |
 //! | done | [`Outbox::acked`] | |
+//! | to be given up | [`Outbox::handle_timeout`] or [`Outbox::lost`] | [`Outbox::given_up`]: the store has forgotten it, or has not |
 //!
 //! When a stream ends, [`Outbox::lost`] takes all that was in flight back to stored: it is written
 //! again on the next stream, first and in the same order, with the same ids. Messages leave in the
@@ -112,6 +113,14 @@ struct Entry {
     suspicion: u8,
 }
 
+/// Messages at the front that the store is to forget.
+#[derive(Debug, Clone, Copy)]
+struct GivingUp {
+    up_to: u64,
+    /// It is one, and the server does not bear it; else they have expired.
+    poisonous: bool,
+}
+
 /// After so many streams that the server ended with an error while a message was in flight, it is
 /// written alone: the next such end is then its doing.
 const SUSPICIOUS: u8 = 3;
@@ -167,6 +176,8 @@ pub struct Outbox {
     entries: VecDeque<Entry>,
     /// How many of the entries, from the front on, are in flight.
     in_flight: usize,
+    /// While there is something to be given up nothing is in flight.
+    giving_up: Option<GivingUp>,
     /// The number of the last entry that was accepted.
     last: u64,
     /// From this number on nothing is written.
@@ -182,6 +193,7 @@ impl Outbox {
             limits,
             entries: VecDeque::new(),
             in_flight: 0,
+            giving_up: None,
             last: 0,
             held: u64::MAX,
             bytes: 0,
@@ -358,7 +370,7 @@ impl Outbox {
 
     /// Whether there is something to be written.
     pub fn has_next(&self) -> bool {
-        let next = self.entries.get(self.in_flight);
+        let next = self.entries.get(self.in_flight).filter(|_| self.giving_up.is_none());
         next.is_some_and(|next| {
             next.state == State::Stored && next.number < self.held && self.may_follow(next)
         })
@@ -419,8 +431,8 @@ impl Outbox {
 
     /// A stream has ended on which positions up to `position` were: what is in flight there must be
     /// written again. `by_server` says that the server ended it with a stream error, as it does for a
-    /// stanza that it does not like. Returns the number up to which the store can forget, if a message
-    /// was given up for that.
+    /// stanza that it does not like. Returns the number up to which the store is to forget, if a message
+    /// is to be given up for that; then [`Outbox::given_up`] must be called.
     pub fn lost(&mut self, position: u64, by_server: bool) -> Option<u64> {
         let lost = self.entries.iter_mut().take(self.in_flight);
         let is_lost =
@@ -434,31 +446,48 @@ impl Outbox {
         debug_assert!(count == 0 || count == self.in_flight, "a stream was written to early");
         self.in_flight -= count;
         self.stats.repeated += count as u64;
-        let poisonous =
-            count == 1 && self.entries.front().is_some_and(|entry| entry.suspicion > SUSPICIOUS);
-        if !poisonous {
-            return None;
-        }
-        self.stats.poisonous += 1;
-        self.stats.repeated -= 1;
-        self.remove_front(1)
+        let alone = by_server && count == 1;
+        let poison = self.entries.front().filter(|it| alone && it.suspicion > SUSPICIOUS);
+        let up_to = poison?.number;
+        self.giving_up = Some(GivingUp { up_to, poisonous: true });
+        Some(up_to)
     }
 
-    /// Gives up what has expired and is not in flight. Returns the number up to which the store can
-    /// forget, if anything has.
+    /// Looks for what has expired and is not in flight. Returns the number up to which the store is to
+    /// forget, if anything has; then [`Outbox::given_up`] must be called.
     pub fn handle_timeout(&mut self, utc: Duration) -> Option<u64> {
-        if self.in_flight > 0 {
+        if self.in_flight > 0 || self.giving_up.is_some() {
             return None;
         }
-        let expired = |entry: &&Entry| entry.state == State::Stored && entry.expires <= utc;
-        let count = self.entries.iter().take_while(expired).count();
-        self.stats.expired += count as u64;
-        self.remove_front(count)
+        // What is held may get others before it, under numbers that would be forgotten with it.
+        let expired = |entry: &&Entry| {
+            entry.state == State::Stored && entry.number < self.held && entry.expires <= utc
+        };
+        let up_to = self.entries.iter().take_while(expired).last()?.number;
+        self.giving_up = Some(GivingUp { up_to, poisonous: false });
+        Some(up_to)
+    }
+
+    /// The store has forgotten what was to be given up, or has not: then it waits as before. Until it
+    /// has, nothing that follows is written: after a restart it would come back and be sent, behind its
+    /// turn, by a clock that was set back, or to a server that bears it now.
+    pub fn given_up(&mut self, forgotten: bool) {
+        let Some(given_up) = self.giving_up.take().filter(|_| forgotten) else { return };
+        let count = self.index_of(given_up.up_to + 1);
+        if given_up.poisonous {
+            self.stats.poisonous += 1;
+            self.stats.repeated -= 1;
+        } else {
+            self.stats.expired += count as u64;
+        }
+        self.remove_front(count);
     }
 
     /// When [`Outbox::handle_timeout`] may have something to do, since the Unix epoch.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.entries.front().filter(|entry| entry.state == State::Stored).map(|it| it.expires)
+        let next = self.entries.front().filter(|_| self.giving_up.is_none());
+        let may_expire = |entry: &&Entry| entry.state == State::Stored && entry.number < self.held;
+        next.filter(may_expire).map(|it| it.expires)
     }
 
     fn remove_front(&mut self, count: usize) -> Option<u64> {

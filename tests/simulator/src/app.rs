@@ -38,6 +38,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 pub(crate) enum Told {
     Put(Vec<Accepted>, Vec<usize>, bool),
     Kept(bool),
+    Forgotten(bool),
 }
 
 /// Calls that the store gets at once, and their messages.
@@ -87,6 +88,8 @@ pub(crate) struct App {
     gathering: Gathering,
     /// The store has not answered yet.
     storing: bool,
+    /// The disk has not said yet whether it has forgotten what is given up.
+    giving_up: bool,
     /// Where the last stream ended that the outbox knows of.
     cut: u64,
     deliveries: Deliveries,
@@ -197,6 +200,7 @@ impl App {
             outbox,
             gathering: Gathering::default(),
             storing: false,
+            giving_up: false,
             cut: 0,
             deliveries,
             link: Link::new(number, ctx.now + ctx.rng.below(50 * MS)),
@@ -283,6 +287,7 @@ impl App {
             match told {
                 Told::Put(calls, messages, stored) => self.put(ctx, &calls, &messages, stored),
                 Told::Kept(stored) => self.kept(ctx, stored),
+                Told::Forgotten(stored) => self.given_up(stored),
             }
         }
         moved

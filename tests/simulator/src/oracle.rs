@@ -89,6 +89,8 @@ pub(crate) struct Oracle {
     /// What outboxes gave up because its time was over, and because the server did not bear it.
     pub(crate) expired: u64,
     pub(crate) poisonous: u64,
+    /// What processes may have given up in their last moment, at most.
+    pub(crate) perhaps_given_up: u64,
     pub(crate) dups: u64,
 }
 
@@ -301,7 +303,8 @@ pub(crate) fn run_ended(ctx: &mut Ctx) {
 /// that never broke, one for each app; `run` the process.
 pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
     let (expiry, max_utc) = (ctx.profile.expiry, ctx.max_utc);
-    let mut given_up = ctx.oracle.expired + ctx.oracle.poisonous;
+    let Oracle { expired, poisonous, perhaps_given_up, .. } = ctx.oracle;
+    let mut given_up = expired + poisonous + perhaps_given_up;
     let mut missing = Vec::new();
     for (number, message) in ctx.oracle.messages.iter().enumerate() {
         if !message.promised || !message.read_on.is_empty() {

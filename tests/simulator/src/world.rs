@@ -265,7 +265,7 @@ impl World {
     fn end_process(&mut self, kept: usize) {
         if let Some(process) = &mut self.process {
             for app in &mut process.apps {
-                app.note_given_up(&mut self.ctx);
+                app.note_end(&mut self.ctx);
                 if let Some(conn) = app.link.conn() {
                     // The operating system closes the socket, unless the machine is gone too.
                     let silent = self.ctx.strikes(200);

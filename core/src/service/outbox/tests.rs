@@ -163,6 +163,7 @@ fn what_is_taken_over_goes_before_what_is_held() {
     outbox.written(3, 4);
     assert!(!outbox.has_next());
     assert_eq!(outbox.acked(4), Some(second));
+    assert_eq!(outbox.handle_timeout(NOW + DAY), None, "others may still go before");
     outbox.release();
     assert_eq!(next(&outbox), ["b", "c"]);
     let last = adopt(&mut outbox, others(5, &["4"]));
@@ -185,8 +186,54 @@ fn what_expires_is_given_up_unless_it_is_in_flight() {
     assert_eq!((outbox.poll_timeout(), outbox.handle_timeout(NOW + DAY)), (None, None));
     outbox.lost(1, false);
     assert_eq!(outbox.handle_timeout(NOW + DAY), Some(1));
+    outbox.given_up(true);
     assert!(outbox.is_empty());
     assert_eq!(outbox.stats().expired, 1);
+}
+
+#[test]
+fn nothing_overtakes_what_is_given_up_before_the_store_has_forgotten_it() {
+    let mut outbox = outbox();
+    let rows = ["a", "b"].map(|text| put(&mut outbox, text));
+    let call = [outgoing("c")];
+    let later = outbox.accept(NOW + DAY, &call);
+    outbox.stored(&later);
+    assert_eq!(outbox.handle_timeout(NOW + DAY), Some(2));
+    assert!(!outbox.has_next() && next(&outbox).is_empty(), "a restart would bring a and b back");
+    assert_eq!((outbox.handle_timeout(NOW + DAY), outbox.poll_timeout()), (None, None));
+    // The store has a fault, and the clock is set back: they are sent in their turn after all.
+    outbox.given_up(false);
+    assert_eq!(outbox.handle_timeout(NOW), None);
+    assert_eq!(next(&outbox), ["a", "b", "c"]);
+    assert_eq!(outbox.handle_timeout(NOW + DAY), Some(2));
+    outbox.given_up(true);
+    assert_eq!((next(&outbox), outbox.stats().expired), (vec!["c".to_owned()], 2));
+    let row = outbox.row(NOW + DAY, &later, &call);
+    let mut again = Outbox::new(OutboxLimits::default());
+    again.restore(rows.into_iter().chain([row]), 2);
+    assert_eq!(next(&again), ["c"]);
+}
+
+#[test]
+fn nothing_follows_a_poisonous_message_before_the_store_has_forgotten_it() {
+    let mut outbox = outbox();
+    put(&mut outbox, "poison");
+    for position in 1..=u64::from(SUSPICIOUS) {
+        outbox.written(1, position);
+        assert_eq!(outbox.lost(position, true), None);
+    }
+    put(&mut outbox, "fine");
+    outbox.written(1, 4);
+    assert_eq!(outbox.lost(4, true), Some(1));
+    assert!(next(&outbox).is_empty());
+    outbox.given_up(false);
+    assert_eq!(next(&outbox), ["poison"], "it waits as before");
+    outbox.written(1, 5);
+    assert_eq!(outbox.lost(5, false), None, "the network did that");
+    outbox.written(1, 6);
+    assert_eq!(outbox.lost(6, true), Some(1));
+    outbox.given_up(true);
+    assert_eq!((next(&outbox), outbox.stats().poisonous), (vec!["fine".to_owned()], 1));
 }
 
 #[test]
@@ -209,8 +256,8 @@ fn a_message_that_ends_every_stream_is_found_and_given_up() {
         seen.extend(batch[..good].iter().cloned());
         if good == batch.len() {
             outbox.acked(position);
-        } else {
-            outbox.lost(position, true);
+        } else if outbox.lost(position, true).is_some() {
+            outbox.given_up(true);
         }
     }
     assert!(outbox.is_empty());
@@ -250,8 +297,14 @@ enum Step {
     /// The server's word about what it has read arrives.
     Ack,
     Cut,
-    /// The process dies and comes back.
-    Crash,
+    /// The clock is set, to so many days from the beginning on.
+    Clock(u32),
+    /// A look for what has expired.
+    Expire,
+    /// The process dies and comes back. What nobody waited for the disk to have may not be on it.
+    Crash {
+        forgets: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -264,8 +317,14 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..6_u64).prop_map(Step::Read),
         3 => Just(Step::Ack),
         1 => Just(Step::Cut),
-        1 => Just(Step::Crash),
+        1 => (0..3_u32).prop_map(Step::Clock),
+        2 => Just(Step::Expire),
+        1 => any::<bool>().prop_map(|forgets| Step::Crash { forgets }),
     ]
+}
+
+fn texts(row: &OutboxRow) -> Vec<String> {
+    row.heads.iter().map(|head| String::from_utf8(head.to_vec()).unwrap()).collect()
 }
 
 /// A disk, a network and a server around an outbox.
@@ -273,6 +332,12 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     disk: BTreeMap<u64, OutboxRow>,
     done: u64,
+    /// What is soon on the disk as done.
+    soon: u64,
+    /// Up to where the disk is to forget what is given up.
+    giving_up: Option<u64>,
+    given_up: BTreeSet<String>,
+    days: u32,
     storing: Vec<(Accepted, OutboxRow)>,
     /// Messages whose sender was told that they are safe.
     promised: Vec<String>,
@@ -316,8 +381,7 @@ impl World {
             }
             Step::Ack => {
                 if let Some((position, _)) = self.wire[..self.read].last() {
-                    let up_to = outbox.acked(*position);
-                    self.forget(up_to);
+                    self.soon = outbox.acked(*position).unwrap_or(self.soon);
                     // What is known to be read is not in flight, and must not come again.
                     self.wire.drain(..self.read);
                     self.read = 0;
@@ -325,12 +389,18 @@ impl World {
             }
             Step::Cut => {
                 self.cut();
-                let up_to = outbox.lost(self.position, false);
-                self.forget(up_to);
+                assert_eq!(outbox.lost(self.position, false), None);
             }
-            Step::Crash => {
+            Step::Clock(days) => self.days = days,
+            Step::Expire => self.giving_up = outbox.handle_timeout(self.utc()).or(self.giving_up),
+            Step::Crash { forgets } => {
                 self.cut();
                 self.storing.clear();
+                if forgets {
+                    (self.soon, self.giving_up) = (self.done, None);
+                    self.may_repeat.extend(self.disk.values().flat_map(texts));
+                }
+                self.forget();
                 self.position = 0;
                 *outbox = Outbox::new(OutboxLimits::default());
                 outbox.restore(self.disk.values().cloned(), self.done);
@@ -346,12 +416,21 @@ impl World {
                 outgoing(&format!("{to}:{:06}", self.next_id))
             })
             .collect();
-        let accepted = outbox.accept(NOW, &call);
-        let row = outbox.row(NOW, &accepted, &call);
+        let accepted = outbox.accept(self.utc(), &call);
+        let row = outbox.row(self.utc(), &accepted, &call);
         self.storing.push((accepted, row));
     }
 
+    fn utc(&self) -> Duration {
+        NOW + DAY * self.days
+    }
+
     fn stored(&mut self, outbox: &mut Outbox, newest: bool, kept: bool) {
+        if self.giving_up.is_some() && (newest || self.storing.is_empty()) {
+            self.giving_up = self.giving_up.filter(|_| kept);
+            self.forget();
+            return outbox.given_up(kept);
+        }
         if self.storing.is_empty() {
             return;
         }
@@ -360,17 +439,22 @@ impl World {
         if !kept {
             return outbox.not_stored(&accepted);
         }
-        let texts = row.heads.iter().map(|head| String::from_utf8(head.to_vec()).unwrap());
-        self.promised.extend(texts);
+        self.promised.extend(texts(&row));
         self.disk.insert(row.first, row);
         outbox.stored(&accepted);
     }
 
-    fn forget(&mut self, up_to: Option<u64>) {
-        let Some(up_to) = up_to else { return };
-        assert!(up_to > self.done, "the number goes up");
-        self.done = up_to;
-        self.disk.retain(|_, row| row.last() > up_to);
+    /// The disk has what was to be there soon, and forgets what is given up.
+    fn forget(&mut self) {
+        assert!(self.soon >= self.done, "the number goes up");
+        self.done = self.soon;
+        if let Some(up_to) = self.giving_up.take() {
+            let numbered = self.disk.values().flat_map(|row| (row.first..).zip(texts(row)));
+            let given_up = numbered.filter(|(number, _)| (self.done + 1..=up_to).contains(number));
+            self.given_up.extend(given_up.map(|(_, text)| text));
+            (self.done, self.soon) = (up_to, up_to);
+        }
+        self.disk.retain(|_, row| row.last() > self.done);
     }
 
     fn cut(&mut self) {
@@ -410,7 +494,7 @@ proptest! {
         }
         // At last everything works.
         world.run(&mut outbox, Step::Cut);
-        while !world.storing.is_empty() {
+        while !world.storing.is_empty() || world.giving_up.is_some() {
             world.run(&mut outbox, Step::Stored { newest: true, kept: true });
         }
         for step in [Step::Write(usize::MAX), Step::Read(u64::MAX), Step::Ack] {
@@ -418,8 +502,10 @@ proptest! {
         }
         world.check();
         for text in &world.promised {
-            prop_assert!(world.received.contains(text), "{} was lost", text);
+            let is_over = world.received.contains(text) || world.given_up.contains(text);
+            prop_assert!(is_over, "{} was lost", text);
         }
+        world.forget();
         prop_assert!(outbox.is_empty() && world.disk.is_empty());
         prop_assert_eq!(outbox.stats().bytes, 0);
     }

@@ -53,11 +53,19 @@ impl App {
     }
 
     /// The outbox's own counts of what it gave up.
-    pub(crate) fn note_given_up(&mut self, ctx: &mut Ctx) {
+    fn note_given_up(&mut self, ctx: &mut Ctx) {
         let stats = self.outbox.stats();
         ctx.oracle.expired += stats.expired - self.seen.0;
         ctx.oracle.poisonous += stats.poisonous - self.seen.1;
         self.seen = (stats.expired, stats.poisonous);
+    }
+
+    /// The process ends, which may be before it learned that the disk forgot what it gave up.
+    pub(crate) fn note_end(&mut self, ctx: &mut Ctx) {
+        self.note_given_up(ctx);
+        if self.giving_up {
+            ctx.oracle.perhaps_given_up += self.outbox.stats().waiting as u64;
+        }
     }
 
     pub(super) fn check_bounds(&mut self, ctx: &mut Ctx) {

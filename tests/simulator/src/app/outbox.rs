@@ -104,7 +104,7 @@ impl App {
         if self.expiry_at <= ctx.now {
             self.expiry_at = ctx.now + 5 * SEC;
             let up_to = self.outbox.handle_timeout(ctx.utc());
-            self.forget(up_to);
+            self.give_up(up_to);
         }
         let mut moved = self.go_on_storing();
         while self.outbox.has_next() {
@@ -120,6 +120,24 @@ impl App {
             moved = true;
         }
         moved
+    }
+
+    /// Has the disk forget what is given up; [`Told::Forgotten`] says that it has, or has not.
+    pub(super) fn give_up(&mut self, up_to: Option<u64>) {
+        let Some(up_to) = up_to else { return };
+        self.giving_up = true;
+        let told = Arc::clone(&self.told);
+        let done = move |stored: appxmpp::Result<()>| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(Told::Forgotten(stored.is_ok()));
+        };
+        let change = Change::OutboxDone(Arc::clone(self.service.queue()), up_to);
+        self.service.submit(vec![change], Box::new(done));
+    }
+
+    pub(super) fn given_up(&mut self, forgotten: bool) {
+        self.giving_up = false;
+        self.outbox.given_up(forgotten);
     }
 
     pub(super) fn forget(&mut self, up_to: Option<u64>) {

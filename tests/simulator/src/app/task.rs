@@ -82,7 +82,7 @@ impl App {
                 Event::Cut { position, blamed } => {
                     let up_to = self.outbox.lost(position, blamed);
                     self.cut = position;
-                    self.forget(up_to);
+                    self.give_up(up_to);
                 }
             }
         }
