@@ -47,12 +47,12 @@ test: setup ## everything that proves the product works; ends with a summary
 	for part in $(TEST_PARTS); do \
 	  from=$$SECONDS; printf '\n== %s\n' "$$part"; \
 	  if $(MAKE) --no-print-directory $$part 2>&1 | tee $(LOGS)/$$part.log; then verdict=ok; else verdict=FAILED; bad+=" $$part"; fi; \
-	  printf '%-14s %-6s %5d tests %4d s\n' "$$part" "$$verdict" "$$($(call count_tests,$(LOGS)/$$part.log))" "$$((SECONDS - from))" >> $(LOGS)/summary; \
+	  printf '%-14s %-6s %6d %-9s %5d s\n' "$$part" "$$verdict" $$($(call count_tests,$(LOGS)/$$part.log)) "$$((SECONDS - from))" >> $(LOGS)/summary; \
 	done; \
 	tests/vectors/compare $(LOGS)/*.log || bad+=' vectors'; \
 	printf '\n== summary\n'; grep -ho 'NOT TESTED.*' $(LOGS)/*.log | sort | uniq -c || true; cat $(LOGS)/summary; \
 	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
-	echo "make test: all parts passed, $$(awk '{n += $$3} END {print n}' $(LOGS)/summary) tests in $$((SECONDS - started)) s"
+	echo "make test: all parts passed, $$(awk '{n[$$4] += $$3} END {print n["tests"] + 0, "tests and", n["scenarios"] + 0, "scenarios"}' $(LOGS)/summary) in $$((SECONDS - started)) s"
 
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'
@@ -60,9 +60,10 @@ check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, pur
 bench: rust ## what it costs, beside its peers and limits: tables, and JSON in build/bench (ONLY=send ROUNDS=3; tests/bench/README.md)
 	@$(PYTHON) tests/bench/run $(MAKEOVERRIDES)
 
-# cargo and pytest both end with "N passed".
+# cargo and pytest both end with "N passed", the simulator with "N scenarios passed". A scenario is no test.
 define count_tests
-awk '{for (i = 2; i <= NF; i++) if ($$i ~ /^passed[;,]?$$/) n += $$(i-1)} END {print n + 0}' $(1)
+awk '{for (i = 2; i <= NF; i++) if ($$i ~ /^passed[;,]?$$/) {if ($$(i-1) == "scenarios") s += $$(i-2); else n += $$(i-1)}} \
+  END {print s ? s " scenarios" : n + 0 " tests"}' $(1)
 endef
 
 ##### Parts of the tests

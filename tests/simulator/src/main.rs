@@ -51,6 +51,7 @@ fn tell(report: &Report) -> ExitCode {
 #[derive(Default)]
 struct Total {
     runs: AtomicU64,
+    failed: AtomicU64,
     steps: AtomicU64,
     messages: AtomicU64,
     seen: [AtomicU64; RARE_THINGS],
@@ -80,12 +81,15 @@ fn simulate(runs: u64, first: u64) -> ExitCode {
     let seen = rare_things().into_iter().zip(&total.seen);
     let seen: Vec<_> = seen.map(|(name, number)| format!("{} {name}", get(number))).collect();
     println!("{}", seen.join(", "));
+    let failed = get(&total.failed);
+    // `make test` counts by this line.
+    match failed {
+        0 => println!("{done} scenarios passed"),
+        _ => println!("{} scenarios passed; {failed} failed", done - failed),
+    }
     let worst = *total.worst.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match worst {
-        None => {
-            println!("no violation");
-            ExitCode::SUCCESS
-        }
+        None => ExitCode::SUCCESS,
         Some(seed) => tell(&run(seed, true)),
     }
 }
@@ -104,6 +108,7 @@ fn work(next: &AtomicU64, runs: u64, first: u64, total: &Total, started: Instant
             sum.fetch_add(number, Ordering::Relaxed);
         }
         if report.violation.is_some() {
+            total.failed.fetch_add(1, Ordering::Relaxed);
             // No thread begins another scenario; the smallest seed that failed is told.
             next.fetch_max(runs, Ordering::Relaxed);
             let mut worst = total.worst.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
