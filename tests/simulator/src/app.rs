@@ -5,6 +5,7 @@ mod checks;
 mod handlers;
 mod outbox;
 mod task;
+mod usage;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ use crate::disk::{Disk, Handle, Used};
 use crate::link::Link;
 use crate::roster::Relation;
 use crate::server::Server;
+
+pub(crate) use usage::Usage;
 
 /// How long the server is kept waiting for room for a delivery.
 const ROOM_TIMEOUT: Time = 5 * SEC;
@@ -102,6 +105,7 @@ pub(crate) struct App {
     expiry_at: Time,
     run: u32,
     pub(crate) used: Used,
+    keeping: usage::Keeping,
     /// How often the checks themselves called the app.
     looks: Cell<u64>,
     /// The subscriptions with each contact, by the checks' own rules, and whether the store lags
@@ -130,6 +134,7 @@ impl App {
         number: usize,
         run: u32,
     ) -> Option<Self> {
+        Self::check_kept(ctx, disk, number);
         let mut config = ServiceConfig::new("bot", &contacts::domain(number)).ok()?;
         config.id_prefix = format!("i{run}-");
         config.pace = Pace {
@@ -212,6 +217,7 @@ impl App {
             expiry_at: ctx.now,
             run,
             used,
+            keeping: usage::Keeping::new(ctx.now),
             looks: Cell::new(0),
             relations,
             stopping: false,
@@ -248,6 +254,9 @@ impl App {
         }
         if let Task::Room { until, .. } = &self.task {
             due = due.min((*until).max(self.task_until));
+        }
+        if matches!(self.task, Task::Idle) {
+            due = due.min(self.keeping.next().max(self.task_until));
         }
         for running in &self.running {
             due = due.min(running.until);
@@ -304,7 +313,7 @@ impl App {
     }
 
     /// Says goodbye and closes the stream.
-    pub(crate) fn say_goodbye(&mut self, ctx: &mut Ctx, server: &mut Server) {
+    pub(crate) fn say_goodbye(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
         if !self.storing {
             self.give_up_gathered(ctx);
         }
@@ -331,7 +340,7 @@ impl App {
                 self.write(ctx, server, &sends);
             }
         }
-        self.service.keep_usage();
+        self.keep_usage(ctx, disk);
         self.link.begin_close(ctx);
     }
 }

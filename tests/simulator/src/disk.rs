@@ -14,7 +14,7 @@ use appxmpp::store::{
 /// What an app used of its quotas, as the checks count it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Used {
-    day: u64,
+    pub(crate) day: u64,
     pub(crate) counts: [u64; 4],
 }
 
@@ -155,13 +155,19 @@ impl Disk {
         self.committed.apply(changes, Durability::Now)
     }
 
-    /// What of the quotas is known to have been used, at this time.
-    pub(crate) fn used(&self, queue: &str, utc: Duration) -> Used {
+    /// The quotas' counts that are on the disk.
+    pub(crate) fn counts(&self, queue: &str) -> Vec<Count> {
         let mut counts = Vec::new();
         let _ = self.committed.load_queue(queue, &mut |row| match row {
             Row::Count(count) if &*count.name != "runs" => counts.push(count),
             _ => {}
         });
+        counts
+    }
+
+    /// What of the quotas is known to have been used, at this time.
+    pub(crate) fn used(&self, queue: &str, utc: Duration) -> Used {
+        let counts = self.counts(queue);
         let mut used = Used { day: utc.as_secs() / 86_400, counts: [0; 4] };
         used.day = counts.iter().map(|count| count.day).fold(used.day, u64::max);
         for (resource, total) in Resource::ALL.into_iter().zip(&mut used.counts) {

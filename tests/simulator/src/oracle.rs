@@ -1,5 +1,6 @@
 //! What has to be true, kept apart from the product: every message, delivery, iq and quota on its own.
 
+use crate::app::Usage;
 use crate::ctx::{Ctx, Time};
 
 /// One message of the app to one contact, in the order in which the app gave them.
@@ -86,6 +87,7 @@ pub(crate) struct Oracle {
     /// Where the messages of each call begin.
     calls: Vec<usize>,
     pub(crate) pairs: Vec<Vec<Pair>>,
+    pub(crate) usage: Vec<Usage>,
     /// What outboxes gave up because its time was over, and because the server did not bear it.
     pub(crate) expired: u64,
     pub(crate) poisonous: u64,
@@ -112,6 +114,7 @@ pub(crate) fn attribute<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 
 impl Oracle {
     pub(crate) fn begin(&mut self, apps: usize, contacts: usize) {
+        self.usage = vec![Usage::default(); apps];
         self.pairs = (0..apps).map(|_| (0..contacts).map(|_| Pair::default()).collect()).collect();
     }
 

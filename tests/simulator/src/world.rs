@@ -215,7 +215,7 @@ impl World {
             process.said_goodbye = true;
             process.stop_by = Some(self.ctx.now + 2 * SEC);
             for app in &mut process.apps {
-                app.say_goodbye(&mut self.ctx, &mut self.server);
+                app.say_goodbye(&mut self.ctx, &mut self.server, &self.disk);
             }
             return true;
         }
@@ -265,7 +265,7 @@ impl World {
     fn end_process(&mut self, kept: usize) {
         if let Some(process) = &mut self.process {
             for app in &mut process.apps {
-                app.note_end(&mut self.ctx);
+                app.note_end(&mut self.ctx, &self.disk, kept == usize::MAX);
                 if let Some(conn) = app.link.conn() {
                     // The operating system closes the socket, unless the machine is gone too.
                     let silent = self.ctx.strikes(200);

@@ -1,6 +1,6 @@
 //! What has to be true of one app at every step.
 
-use appxmpp::service::{Delivery, Resource, Show};
+use appxmpp::service::{Delivery, Show};
 
 use super::{App, Task};
 use crate::contacts;
@@ -61,8 +61,9 @@ impl App {
     }
 
     /// The process ends, which may be before it learned that the disk forgot what it gave up.
-    pub(crate) fn note_end(&mut self, ctx: &mut Ctx) {
+    pub(crate) fn note_end(&mut self, ctx: &mut Ctx, disk: &Disk, flushed: bool) {
         self.note_given_up(ctx);
+        self.note_used(ctx, disk, flushed);
         if self.giving_up {
             ctx.oracle.perhaps_given_up += self.outbox.stats().waiting as u64;
         }
@@ -81,9 +82,7 @@ impl App {
             ctx.violated(|| format!("{waiting} deliveries wait where {most} may"));
         }
         let usage = self.service.usage();
-        let mut used = self.used.counts;
-        used[Resource::ApiCalls as usize] += self.looks.get();
-        for (usage, counted) in usage.iter().zip(used) {
+        for (usage, counted) in usage.iter().zip(self.used_with_looks().counts) {
             if usage.used != counted {
                 let (name, used) = (usage.resource.as_str(), usage.used);
                 ctx.violated(|| format!("{name} is {used} and should be {counted}"));

@@ -36,6 +36,7 @@ impl App {
             self.task_until = until;
             return false;
         }
+        let kept = self.keep_usage_in_time(ctx, disk);
         if !self.link.events.is_empty() {
             self.take(ctx, server, disk);
             return true;
@@ -47,7 +48,7 @@ impl App {
             let sends = self.service.handle_timeout(ctx.now(), ROUND);
             self.write(ctx, server, &sends);
         }
-        due
+        due || kept
     }
 
     pub(super) fn take(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
