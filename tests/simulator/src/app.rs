@@ -39,16 +39,26 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// What the disk says when a change is on it, or is not.
 #[derive(Debug)]
 pub(crate) enum Told {
-    Put(Vec<Accepted>, Vec<usize>, bool),
+    Put(Vec<Accepted>, Vec<Item>, bool),
     Kept(bool),
     Forgotten(bool),
 }
 
-/// Calls that the store gets at once, and their messages.
+/// What is in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Item {
+    Message(usize),
+    /// Presence of the app's own accord, or an invitation.
+    Presence,
+    /// What the app's task says about subscriptions, all at once.
+    Lasting,
+}
+
+/// Calls that the store gets at once, and what they send.
 #[derive(Default)]
 struct Gathering {
     rows: Vec<OutboxRow>,
-    messages: Vec<usize>,
+    items: Vec<Item>,
 }
 
 type Mailbox = Arc<Mutex<Vec<Told>>>;
@@ -71,6 +81,14 @@ struct Running {
 /// What the app's task waits for.
 enum Task {
     Idle,
+    /// The disk, which gets what is to be said of subscriptions: `accepted` of it, and whether it did.
+    Saying {
+        arrived: VecDeque<Delivery>,
+        sends: Vec<Bytes>,
+        lasting: Vec<Bytes>,
+        accepted: usize,
+        stored: Option<bool>,
+    },
     /// The disk, which gets what came.
     Keeping {
         arrived: VecDeque<Delivery>,
@@ -294,7 +312,7 @@ impl App {
         let moved = !told.is_empty();
         for told in told {
             match told {
-                Told::Put(calls, messages, stored) => self.put(ctx, &calls, &messages, stored),
+                Told::Put(calls, items, stored) => self.put(ctx, &calls, &items, stored),
                 Told::Kept(stored) => self.kept(ctx, stored),
                 Told::Forgotten(stored) => self.given_up(stored),
             }

@@ -97,6 +97,8 @@ fn say(
 
 pub(crate) fn subscription(server: &mut Server, ctx: &mut Ctx, pair: (usize, usize), verb: Verb) {
     let rest = format!(" type='{}'/>", verb.as_str());
+    let of_pair = &mut ctx.oracle.pairs[pair.1][pair.0];
+    of_pair.request = (verb == Verb::Subscribe).then_some(of_pair.inbound.len());
     say(server, ctx, pair, "", ("presence", &rest), Kind::Presence);
 }
 

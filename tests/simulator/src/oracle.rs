@@ -79,6 +79,8 @@ pub(crate) struct Pair {
     last_on: Vec<(u32, usize)>,
     /// The app once told the contact that it is not there.
     told_otherwise: bool,
+    /// The contact's request for a subscription, if it said nothing about subscriptions since.
+    pub(crate) request: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +123,14 @@ impl Oracle {
     pub(crate) fn next_call(&mut self) -> u32 {
         self.calls.push(self.messages.len());
         self.calls.len() as u32 - 1
+    }
+
+    /// Whether the running process `run` took the contact's request, and nothing since kept it from
+    /// storing, and sending for as long as it takes, what it answered.
+    pub(crate) fn request_was_taken(&self, app: usize, contact: usize, run: u32) -> bool {
+        let pair = &self.pairs[app][contact];
+        let taken = pair.request.is_some_and(|request| pair.inbound[request].received == run);
+        taken && self.expired + self.perhaps_given_up == 0
     }
 
     /// The app told a contact of its presence.

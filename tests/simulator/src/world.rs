@@ -482,6 +482,10 @@ impl World {
         for app in &process.apps {
             for contact in 0..self.server.contacts.len() {
                 check_pair(&mut self.ctx, &self.server, app, contact);
+                // Else an answer may have been written to a stream that broke.
+                if self.ctx.profile.durable && faults == 0 {
+                    check_answered(&mut self.ctx, &self.server, (app, process.run), contact);
+                }
             }
         }
     }
@@ -529,5 +533,16 @@ fn check_pair(ctx: &mut Ctx, server: &Server, app: &App, contact: usize) {
         && !it.was_gone
     {
         ctx.violated(|| format!("{address} does not see that app {} is there", app.number));
+    }
+}
+
+/// A contact whose request the app granted knows of it, whatever became of the stream meanwhile.
+fn check_answered(ctx: &mut Ctx, server: &Server, (app, run): (&App, u32), contact: usize) {
+    let it = &server.contacts[contact];
+    let waits = it.apps[app.number].relation.asked && !it.was_gone;
+    let full = ctx.seen[Rare::OutboxFull as usize] > 0;
+    if waits && !full && ctx.oracle.request_was_taken(app.number, contact, run) {
+        let address = contacts::address(contact);
+        ctx.violated(|| format!("{address} asked app {} and waits for ever", app.number));
     }
 }

@@ -102,7 +102,7 @@ impl App {
         let stats = self.outbox.stats();
         let task = match &self.task {
             Task::Idle => "idle",
-            Task::Keeping { .. } => "waiting for the disk",
+            Task::Saying { .. } | Task::Keeping { .. } => "waiting for the disk",
             Task::Room { .. } => "waiting for room",
         };
         format!(

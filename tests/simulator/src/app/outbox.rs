@@ -2,44 +2,72 @@
 
 use std::sync::{Arc, PoisonError};
 
-use appxmpp::service::Sending;
 use appxmpp::service::outbox::Accepted;
+use appxmpp::service::{Outgoing, Sending};
 use appxmpp::store::{Change, Durability};
 use bytes::Bytes;
 
-use super::{App, BATCH_BYTES, Gathering, Told};
+use super::{App, BATCH_BYTES, Gathering, Item, Task, Told};
 use crate::ctx::{Ctx, Rare, SEC};
 use crate::link::Submitted;
 use crate::server::Server;
 
 impl App {
-    /// Stores what a call sends.
+    /// Stores the messages of a call.
     pub(crate) fn keep(&mut self, ctx: &mut Ctx, sending: &Sending, messages: &[usize]) {
-        let utc = ctx.utc();
-        let before = self.outbox.stats();
-        let accepted = self.outbox.accept(utc, &sending.stanzas);
-        let count = accepted.len();
-        let room = ctx.profile.outbox_stanzas.saturating_sub(before.waiting);
-        if count > room.min(sending.stanzas.len()) {
-            ctx.violated(|| format!("the outbox took {count} where there was room for {room}"));
-        }
-        ctx.saw(Rare::OutboxFull, (messages.len() - count) as u64);
+        let count = self.gather(ctx, &sending.stanzas, |count| {
+            messages[..count].iter().copied().map(Item::Message).collect()
+        });
         for refused in &messages[count..] {
             ctx.oracle.messages[*refused].denied = true;
         }
+    }
+
+    /// Sends presence of the app's own accord: by way of the outbox, if there is one.
+    pub(crate) fn send_one(&mut self, ctx: &mut Ctx, server: &mut Server, stanza: Bytes) {
+        if ctx.profile.durable {
+            self.gather(ctx, &[Outgoing::whole(stanza)], |_| vec![Item::Presence]);
+        } else {
+            self.write(ctx, server, &[stanza]);
+        }
+    }
+
+    /// Stores what nobody asks for twice; says how much of it there was room for.
+    pub(super) fn keep_lasting(&mut self, ctx: &mut Ctx, stanzas: &[Bytes]) -> usize {
+        let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
+        self.gather(ctx, &outgoing, |_| vec![Item::Lasting])
+    }
+
+    /// Takes what a call sends, or as much as there is room for.
+    fn gather(
+        &mut self,
+        ctx: &mut Ctx,
+        stanzas: &[Outgoing],
+        items: impl Fn(usize) -> Vec<Item>,
+    ) -> usize {
+        let utc = ctx.utc();
+        let before = self.outbox.stats();
+        let accepted = self.outbox.accept(utc, stanzas);
+        let count = accepted.len();
+        let room = ctx.profile.outbox_stanzas.saturating_sub(before.waiting);
+        if count > room.min(stanzas.len()) {
+            ctx.violated(|| format!("the outbox took {count} where there was room for {room}"));
+        }
+        ctx.saw(Rare::OutboxFull, (stanzas.len() - count) as u64);
         if count == 0 {
-            return;
+            return 0;
         }
         let gathering = &mut self.gathering;
-        gathering.messages.extend(&messages[..count]);
+        gathering.items.extend(items(count));
         let joined = gathering.rows.last_mut();
-        if !joined.is_some_and(|row| self.outbox.join(row, utc, &accepted, &sending.stanzas)) {
-            gathering.rows.push(self.outbox.row(utc, &accepted, &sending.stanzas));
+        if !joined.is_some_and(|row| self.outbox.join(row, utc, &accepted, stanzas)) {
+            gathering.rows.push(self.outbox.row(utc, &accepted, stanzas));
         }
         // Else the writer comes after others who are about to send.
         if ctx.rng.permille(500) {
             self.go_on_storing();
         }
+        count
     }
 
     /// Gives the store what has gathered, unless it still has something to do.
@@ -48,10 +76,10 @@ impl App {
             return false;
         }
         self.storing = true;
-        let Gathering { rows, messages } = std::mem::take(&mut self.gathering);
+        let Gathering { rows, items } = std::mem::take(&mut self.gathering);
         let (told, calls) = (Arc::clone(&self.told), Accepted::calls(&rows));
         let done = move |stored: appxmpp::Result<()>| {
-            let news = Told::Put(calls, messages, stored.is_ok());
+            let news = Told::Put(calls, items, stored.is_ok());
             told.lock().unwrap_or_else(PoisonError::into_inner).push(news);
         };
         let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
@@ -61,13 +89,7 @@ impl App {
     }
 
     /// The store has what it was given, or has not.
-    pub(super) fn put(
-        &mut self,
-        ctx: &mut Ctx,
-        calls: &[Accepted],
-        messages: &[usize],
-        stored: bool,
-    ) {
+    pub(super) fn put(&mut self, ctx: &mut Ctx, calls: &[Accepted], items: &[Item], stored: bool) {
         self.storing = false;
         for accepted in calls {
             if stored {
@@ -76,21 +98,30 @@ impl App {
                 self.outbox.not_stored(accepted);
             }
         }
-        for message in messages {
-            let message = &mut ctx.oracle.messages[*message];
-            (message.promised, message.denied) = (stored, !stored);
+        self.tell_put(ctx, items, stored);
+    }
+
+    /// Whoever waits for the store learns whether it has what he sends.
+    fn tell_put(&mut self, ctx: &mut Ctx, items: &[Item], kept: bool) {
+        for item in items {
+            match (item, &mut self.task) {
+                (Item::Message(number), _) => {
+                    let message = &mut ctx.oracle.messages[*number];
+                    (message.promised, message.denied) = (kept, !kept);
+                }
+                (Item::Lasting, Task::Saying { stored, .. }) => *stored = Some(kept),
+                _ => {}
+            }
         }
     }
 
     /// What nobody will give to the store any more is refused.
     pub(super) fn give_up_gathered(&mut self, ctx: &mut Ctx) {
-        let Gathering { rows, messages } = std::mem::take(&mut self.gathering);
+        let Gathering { rows, items } = std::mem::take(&mut self.gathering);
         for accepted in Accepted::calls(&rows) {
             self.outbox.not_stored(&accepted);
         }
-        for message in messages {
-            ctx.oracle.messages[message].denied = true;
-        }
+        self.tell_put(ctx, &items, false);
     }
 
     pub(super) fn step_writer(&mut self, ctx: &mut Ctx, server: &mut Server) -> bool {

@@ -23,12 +23,20 @@ impl App {
         }
         match std::mem::replace(&mut self.task, Task::Idle) {
             Task::Idle => {}
+            Task::Saying { arrived, mut sends, mut lasting, accepted, stored: Some(stored) } => {
+                if stored {
+                    lasting.drain(..accepted);
+                }
+                sends.extend(lasting);
+                self.keep_arrived(ctx, server, arrived, sends);
+                return true;
+            }
             Task::Room { waiting, sends, until } => {
                 self.deliver(ctx, server, waiting, sends, until);
                 return matches!(self.task, Task::Idle);
             }
-            keeping @ Task::Keeping { .. } => {
-                self.task = keeping;
+            waiting @ (Task::Saying { .. } | Task::Keeping { .. }) => {
+                self.task = waiting;
                 return false;
             }
         }
@@ -55,7 +63,7 @@ impl App {
         let utc = self.tell_time(ctx);
         let count = self.link.events.len().min(EVENTS);
         let events: Vec<Event> = self.link.events.drain(..count).collect();
-        let mut sends = Vec::new();
+        let (mut sends, mut lasting) = (Vec::new(), Vec::new());
         let mut arrived = VecDeque::new();
         for event in events {
             match event {
@@ -65,7 +73,8 @@ impl App {
                         oracle::received(ctx, app, (contact, number), self.run, conn);
                     }
                     let inbound = self.handle_stanza(ctx, disk, utc, stanza);
-                    sends.extend(inbound.sends);
+                    let into = if inbound.lasting { &mut lasting } else { &mut sends };
+                    into.extend(inbound.sends);
                     if let Some(delivery) = inbound.delivery {
                         self.check_address(ctx, &delivery);
                         arrived.push_back(delivery);
@@ -90,6 +99,24 @@ impl App {
         if disk.has_crashed() {
             return;
         }
+        if ctx.profile.durable && !lasting.is_empty() {
+            let accepted = self.keep_lasting(ctx, &lasting);
+            let stored = (accepted == 0).then_some(false);
+            self.task = Task::Saying { arrived, sends, lasting, accepted, stored };
+        } else {
+            sends.extend(lasting);
+            self.keep_arrived(ctx, server, arrived, sends);
+        }
+    }
+
+    /// Stores what came for the app, and delivers it.
+    fn keep_arrived(
+        &mut self,
+        ctx: &mut Ctx,
+        server: &mut Server,
+        arrived: VecDeque<Delivery>,
+        sends: Vec<Bytes>,
+    ) {
         if ctx.profile.durable && !arrived.is_empty() {
             let changes = arrived.iter().map(|it| self.service.keep_delivery(it)).collect();
             let told = Arc::clone(&self.told);
