@@ -31,6 +31,8 @@ pub(crate) use usage::Usage;
 
 /// How long the server is kept waiting for room for a delivery.
 const ROOM_TIMEOUT: Time = 5 * SEC;
+/// How long an answer waits for room in the outgoing queue.
+const ANSWER_TIMEOUT: Time = 10 * SEC;
 /// How many events are taken at once.
 const EVENTS: usize = 64;
 const ROUND: usize = 256;
@@ -42,14 +44,16 @@ pub(crate) enum Told {
     Put(Vec<Accepted>, Vec<Item>, bool),
     Kept(bool),
     Forgotten(bool),
+    /// The answer to this delivery, and that the delivery is done.
+    Answered(Accepted, usize, u64, bool),
 }
 
 /// What is in the outbox.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Item {
     Message(usize),
-    /// Presence of the app's own accord, or an invitation.
-    Presence,
+    /// Presence of the app's own accord, or an invitation, for this contact.
+    Presence(usize),
     /// What the app's task says about subscriptions, all at once.
     Lasting,
 }
@@ -116,6 +120,9 @@ pub(crate) struct App {
     deliveries: Deliveries,
     pub(crate) link: Link,
     task: Task,
+    /// Answers that wait for room, and so does the task.
+    backlog: Vec<Bytes>,
+    backlog_until: Time,
     running: Vec<Running>,
     told: Mailbox,
     task_until: Time,
@@ -228,6 +235,8 @@ impl App {
             deliveries,
             link: Link::new(number, ctx.now + ctx.rng.below(50 * MS)),
             task: Task::Idle,
+            backlog: Vec::new(),
+            backlog_until: 0,
             running: Vec::new(),
             told: Mailbox::default(),
             task_until: 0,
@@ -265,17 +274,7 @@ impl App {
 
     /// When something is due without anything happening before.
     pub(crate) fn next_timeout(&self, ctx: &Ctx) -> Time {
-        let mut due = self.link.next_timeout();
-        if self.link.is_ready() && self.link.has_room(ctx) && matches!(self.task, Task::Idle) {
-            let rounds = self.service.poll_timeout().map_or(NEVER, time);
-            due = due.min(rounds.max(self.task_until));
-        }
-        if let Task::Room { until, .. } = &self.task {
-            due = due.min((*until).max(self.task_until));
-        }
-        if matches!(self.task, Task::Idle) {
-            due = due.min(self.keeping.next().max(self.task_until));
-        }
+        let mut due = self.link.next_timeout().min(self.task_due(ctx).max(self.task_until));
         for running in &self.running {
             due = due.min(running.until);
         }
@@ -293,6 +292,19 @@ impl App {
             due = due.min(self.expiry_at.max(self.writer_until));
         }
         due
+    }
+
+    fn task_due(&self, ctx: &Ctx) -> Time {
+        match &self.task {
+            _ if !self.backlog.is_empty() => self.backlog_until,
+            Task::Idle if self.link.is_ready() && self.link.has_room(ctx) => {
+                let rounds = self.service.poll_timeout().map_or(NEVER, time);
+                rounds.min(self.keeping.next())
+            }
+            Task::Idle => self.keeping.next(),
+            Task::Room { until, .. } => *until,
+            Task::Saying { .. } | Task::Keeping { .. } => NEVER,
+        }
     }
 
     /// The service learns what time it is; with a new day its quotas begin anew.
@@ -315,6 +327,9 @@ impl App {
                 Told::Put(calls, items, stored) => self.put(ctx, &calls, &items, stored),
                 Told::Kept(stored) => self.kept(ctx, stored),
                 Told::Forgotten(stored) => self.given_up(stored),
+                Told::Answered(accepted, message, delivery, stored) => {
+                    self.answered(ctx, &accepted, message, delivery, stored);
+                }
             }
         }
         moved
@@ -327,7 +342,8 @@ impl App {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting() == 0 && self.outbox.is_empty() && matches!(self.task, Task::Idle)
+        let is_idle = matches!(self.task, Task::Idle) && self.backlog.is_empty();
+        is_idle && self.waiting() == 0 && self.outbox.is_empty()
     }
 
     /// Says goodbye and closes the stream.

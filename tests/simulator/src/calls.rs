@@ -131,7 +131,7 @@ fn send_invite(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
     app.changed(ctx, disk, number, (before, after), not_stored);
     match invited {
         Ok(_) if not_stored => ctx.violated(|| "an invitation was not stored".to_owned()),
-        Ok(stanza) => app.send_one(ctx, server, stanza),
+        Ok(stanza) => app.send_one(ctx, server, number, stanza),
         Err(_) if not_stored => {}
         Err(error) => ctx.violated(|| format!("an invitation fails: {error}")),
     }
@@ -148,7 +148,7 @@ fn send_presence(app: &mut App, ctx: &mut Ctx, server: &mut Server) {
         Ok(stanza) => {
             app.used.counts[Resource::ApiCalls as usize] += 1;
             Oracle::presence(ctx, app.number, contact, unavailable);
-            app.send_one(ctx, server, stanza);
+            app.send_one(ctx, server, contact, stanza);
         }
         Err(error) => ctx.violated(|| format!("presence to {jid} fails: {error}")),
     }

@@ -47,6 +47,8 @@ pub(crate) struct Inbound {
     pub(crate) excused: bool,
     /// It was a dead letter and is delivered again, after what came later.
     replayed: bool,
+    /// The message that answers it.
+    pub(crate) answer: Option<usize>,
     answers: u32,
 }
 
@@ -79,6 +81,8 @@ pub(crate) struct Pair {
     last_on: Vec<(u32, usize)>,
     /// The app once told the contact that it is not there.
     told_otherwise: bool,
+    /// The app was told of presence or an invitation that it cannot be sent, and did not say it again.
+    pub(crate) said_in_vain: bool,
     /// The contact's request for a subscription, if it said nothing about subscriptions since.
     pub(crate) request: Option<usize>,
 }
@@ -252,11 +256,20 @@ pub(crate) fn delivered(
     // The run that got it may have died before it was told that the disk has it.
     inbound.stored |= before == 0 && inbound.received != run;
     let (stored, gone) = (inbound.stored, inbound.refused == run);
+    // It is not done, so the answer was not stored either, and another will be made.
+    let answer = inbound.answer.take().map(|answer| &mut ctx.oracle.messages[answer]);
+    let answered = answer.is_some_and(|answer| {
+        answer.denied = true;
+        answer.promised
+    });
     let replayed = inbound.replayed;
     let overtaken = !again && !replayed && pair.last_delivered.is_some_and(|last| last >= at.1);
     let beside = std::mem::replace(&mut pair.with_app, true);
     if !again && !replayed {
         pair.last_delivered = Some(at.1);
+    }
+    if answered {
+        ctx.violated(|| format!("stanza {at:?} was delivered again though its answer is stored"));
     }
     if known.is_some_and(|known| known != id) {
         ctx.violated(|| format!("stanza {at:?} was delivered again with another id"));

@@ -520,7 +520,8 @@ fn check_pair(ctx: &mut Ctx, server: &Server, app: &App, contact: usize) {
     if here.app_is_subscribed() && !there.relation.from && !it.was_gone {
         return ctx.violated(|| format!("app {} believes to see {address}", app.number));
     }
-    if here.app_asked() && there.relation.from && !it.was_gone {
+    let in_vain = ctx.oracle.pairs[app.number][contact].said_in_vain;
+    if here.app_asked() && there.relation.from && !it.was_gone && !in_vain {
         return ctx.violated(|| {
             format!("app {} was granted {address}'s presence and does not know", app.number)
         });

@@ -89,7 +89,12 @@ impl App {
             oracle::finished(ctx, app, (contact, number), verdict == Verdict::Done);
         }
         match verdict {
-            Verdict::Done if ctx.profile.durable => self.service.forget_delivery(delivery.id),
+            Verdict::Done if ctx.profile.durable => match at {
+                Some(at) if !self.stopping && ctx.rng.permille(300) => {
+                    self.answer(ctx, at, delivery.id);
+                }
+                _ => self.service.forget_delivery(delivery.id),
+            },
             Verdict::Done => {}
             Verdict::RetryAt(_) => ctx.saw(Rare::Retried, 1),
             Verdict::Dead => {

@@ -8,7 +8,8 @@ use appxmpp::store::{Change, Durability};
 use bytes::Bytes;
 
 use super::{App, BATCH_BYTES, Gathering, Item, Task, Told};
-use crate::ctx::{Ctx, Rare, SEC};
+use crate::contacts;
+use crate::ctx::{Ctx, Rare, SEC, time};
 use crate::link::Submitted;
 use crate::server::Server;
 
@@ -24,18 +25,77 @@ impl App {
     }
 
     /// Sends presence of the app's own accord: by way of the outbox, if there is one.
-    pub(crate) fn send_one(&mut self, ctx: &mut Ctx, server: &mut Server, stanza: Bytes) {
-        if ctx.profile.durable {
-            self.gather(ctx, &[Outgoing::whole(stanza)], |_| vec![Item::Presence]);
+    pub(crate) fn send_one(
+        &mut self,
+        ctx: &mut Ctx,
+        server: &mut Server,
+        contact: usize,
+        stanza: Bytes,
+    ) {
+        let in_vain = if ctx.profile.durable {
+            self.gather(ctx, &[Outgoing::whole(stanza)], |_| vec![Item::Presence(contact)]) == 0
         } else {
-            self.write(ctx, server, &[stanza]);
-        }
+            // Without an outbox a call does not wait for room.
+            matches!(self.link.submit(ctx, server, &[stanza], None), Submitted::Full)
+        };
+        ctx.oracle.pairs[self.number][contact].said_in_vain |= in_vain;
     }
 
     /// Stores what nobody asks for twice; says how much of it there was room for.
     pub(super) fn keep_lasting(&mut self, ctx: &mut Ctx, stanzas: &[Bytes]) -> usize {
         let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
         self.gather(ctx, &outgoing, |_| vec![Item::Lasting])
+    }
+
+    /// Answers a delivery: the disk gets, all or none, the answer and that the delivery is done.
+    pub(super) fn answer(
+        &mut self,
+        ctx: &mut Ctx,
+        (contact, app, number): (usize, usize, usize),
+        delivery: u64,
+    ) {
+        let (call, utc) = (ctx.oracle.next_call(), ctx.utc());
+        let (from, to) = (contacts::own(app), contacts::address(contact));
+        let xml = format!(
+            "<message from='{from}' to='{to}' id='r{call}'><body>m{call} answers</body></message>"
+        );
+        let message =
+            ctx.oracle.made((app, contact), call, xml.as_bytes(), time(utc), (true, false));
+        let stanzas = [Outgoing::whole(xml.into())];
+        let accepted = self.outbox.accept(utc, &stanzas);
+        if accepted.is_empty() {
+            ctx.saw(Rare::OutboxFull, 1);
+            ctx.oracle.messages[message].denied = true;
+            return self.service.forget_delivery(delivery);
+        }
+        ctx.oracle.pairs[app][contact].inbound[number].answer = Some(message);
+        let row = self.outbox.row(utc, &accepted, &stanzas);
+        let put = Change::OutboxPut(Arc::clone(self.service.queue()), row);
+        let told = Arc::clone(&self.told);
+        let done = move |stored: appxmpp::Result<()>| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(Told::Answered(accepted, message, delivery, stored.is_ok()));
+        };
+        self.service.submit(vec![self.service.delivery_done(delivery), put], Box::new(done));
+    }
+
+    /// The disk has an answer, or has not: then the delivery is done without.
+    pub(super) fn answered(
+        &mut self,
+        ctx: &mut Ctx,
+        accepted: &Accepted,
+        message: usize,
+        delivery: u64,
+        stored: bool,
+    ) {
+        let sent = &mut ctx.oracle.messages[message];
+        (sent.promised, sent.denied) = (stored, !stored);
+        if stored {
+            self.outbox.stored(accepted);
+        } else {
+            self.outbox.not_stored(accepted);
+            self.service.forget_delivery(delivery);
+        }
     }
 
     /// Takes what a call sends, or as much as there is room for.
@@ -108,6 +168,9 @@ impl App {
                 (Item::Message(number), _) => {
                     let message = &mut ctx.oracle.messages[*number];
                     (message.promised, message.denied) = (kept, !kept);
+                }
+                (Item::Presence(contact), _) => {
+                    ctx.oracle.pairs[self.number][*contact].said_in_vain |= !kept;
                 }
                 (Item::Lasting, Task::Saying { stored, .. }) => *stored = Some(kept),
                 _ => {}

@@ -7,18 +7,18 @@ use appxmpp::service::{Delivery, Inbound};
 use appxmpp::stanza::{Condition, Stanza, StanzaKind};
 use bytes::Bytes;
 
-use super::{App, Deliveries, EVENTS, ROOM_TIMEOUT, ROUND, Task, Told, of_stanza};
+use super::{ANSWER_TIMEOUT, App, Deliveries, EVENTS, ROOM_TIMEOUT, ROUND, Task, Told, of_stanza};
 use crate::contacts;
 use crate::ctx::{Ctx, Rare, Time};
 use crate::disk::Disk;
 use crate::link::{Event, Submitted};
-use crate::oracle;
+use crate::oracle::{self, Oracle};
 use crate::roster::Verb;
 use crate::server::Server;
 
 impl App {
     pub(super) fn step_task(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) -> bool {
-        if self.task_until > ctx.now {
+        if self.task_until > ctx.now || self.write_backlog(ctx, server) {
             return false;
         }
         match std::mem::replace(&mut self.task, Task::Idle) {
@@ -269,20 +269,45 @@ impl App {
         }
     }
 
-    /// Writes answers. Those that the server does not take in time are counted by the product.
+    /// Writes answers, as soon as there is room for them.
     pub(crate) fn write(&mut self, ctx: &mut Ctx, server: &mut Server, sends: &[Bytes]) {
         if sends.is_empty() {
             return;
         }
-        if matches!(self.link.submit(ctx, server, sends, None), Submitted::Taken(..)) {
-            return;
+        if self.backlog.is_empty() {
+            self.backlog_until = ctx.now + ANSWER_TIMEOUT;
+        }
+        self.backlog.extend_from_slice(sends);
+        self.write_backlog(ctx, server);
+    }
+
+    /// Writes what waits for room; says whether anything still does. Those that the server does not take
+    /// in time are counted by the product.
+    fn write_backlog(&mut self, ctx: &mut Ctx, server: &mut Server) -> bool {
+        if self.backlog.is_empty() {
+            return false;
+        }
+        let submitted = self.link.submit(ctx, server, &self.backlog, None);
+        let late = self.backlog_until <= ctx.now;
+        if matches!(submitted, Submitted::Full) && !late {
+            return true;
+        }
+        let sends = std::mem::take(&mut self.backlog);
+        if matches!(submitted, Submitted::Taken(..)) {
+            return false;
         }
         for xml in sends {
-            let xml = String::from_utf8_lossy(xml);
+            let xml = String::from_utf8_lossy(&xml);
             let at = oracle::attribute(&xml, "id").and_then(contacts::of_id);
             if let Some((contact, app, number)) = at {
                 ctx.oracle.pairs[app][contact].inbound[number].excused = true;
             }
+            // Only a new stream tells a contact again.
+            let to = oracle::attribute(&xml, "to").and_then(contacts::of_address);
+            if let Some(contact) = to.filter(|_| matches!(submitted, Submitted::Full)) {
+                Oracle::presence(ctx, self.number, contact, true);
+            }
         }
+        false
     }
 }
