@@ -81,7 +81,7 @@ pub(crate) struct Pair {
     last_on: Vec<(u32, usize)>,
     /// The app once told the contact that it is not there.
     told_otherwise: bool,
-    /// The app was told of presence or an invitation that it cannot be sent, and did not say it again.
+    /// The app was told of presence or an invitation that it cannot be sent; it need not say it again.
     pub(crate) said_in_vain: bool,
     /// The contact's request for a subscription, if it said nothing about subscriptions since.
     pub(crate) request: Option<usize>,
