@@ -102,7 +102,7 @@ static void report(const struct run *r, const char *more)
 
 static void send_from_user(struct run *r, long user)
 {
-    buf_printf(&r->link.out, "<message from='u%05ld@%s/r' to='%s' type='chat' id='m%07ld'><body>", user, r->domain, r->to, r->sent);
+    buf_printf(&r->link.out, "<message from='u%05ld@%s/r' to='%s' type='chat' id='m%013ld'><body>", user, r->domain, r->to, r->sent);
     buf_put(&r->link.out, buf_at(&r->body), buf_len(&r->body));
     buf_puts(&r->link.out, "</body></message>");
     r->sent_at[user] = now();

@@ -68,7 +68,7 @@ def meet(
 def echo(drive: Path, subject: Subject, server: Prosody | None, *, count: int, window: int) -> dict[str, float]:
     """Round trips per second, CPU per round trip of the subject, latency."""
     with meet(
-        subject, [drive, "echo"], server, ECHO, LOAD, {}, {"to": f"bot@{ECHO}", "count": count, "window": window}
+        subject, [drive, "echo"], server, ECHO, LOAD, {}, {"to": f"bot@{ECHO}/bot", "count": count, "window": window}
     ) as (process, driver):
         before, server_before = process.cpu(), server.cpu() if server else 0.0
         driver.go()
