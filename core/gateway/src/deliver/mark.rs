@@ -2,19 +2,18 @@
 
 use appxmpp::WireJid;
 use appxmpp::stanza::Stanza;
-use sha2::{Digest as _, Sha256};
 
-/// A digest of what a stanza says. It is the same for the stanza as it came and as a store gives it
+/// A checksum of what a stanza says. It is the same for the stanza as it came and as a store gives it
 /// back, where an account's has another namespace around it.
 pub(super) fn mark(stanza: &Stanza) -> u32 {
-    let mut digest = Sha256::new();
+    let mut sum = crc32fast::Hasher::new();
     let [from, to] = [stanza.from(), stanza.to()].map(|jid| jid.map(WireJid::as_str));
     for part in [from, to, stanza.id(), stanza.type_(), stanza.body().as_deref()] {
         let part = part.unwrap_or_default();
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part);
+        sum.update(&(part.len() as u64).to_le_bytes());
+        sum.update(part.as_bytes());
     }
-    digest.finalize().iter().take(4).fold(0, |mark, byte| mark << 8 | u32::from(*byte))
+    sum.finalize()
 }
 
 #[cfg(test)]
