@@ -57,9 +57,7 @@ def runs(kind: str, count: int, seed: int, only: str = "") -> Iterator[Result]:
 
 def one(world: World, fault: Fault, name: str, dice: random.Random) -> Result:
     started = time.monotonic()
-    run = Run(
-        world, name, dice, store=fault.store, role=fault.role, domain=fault.domain, pauses=fault.pauses
-    )
+    run = Run(world, name, dice, store=fault.store, role=fault.role, domain=fault.domain, pauses=fault.pauses)
     log = ""
     try:
         run.start()
