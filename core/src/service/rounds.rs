@@ -184,7 +184,10 @@ impl Service {
             rounds.took(asked.len());
             sends.extend(asked);
         }
-        if let Some(cursor) = rounds.probe {
+        // All are told before the first is asked: the answers would take their share of the server.
+        if let Some(cursor) = rounds.probe
+            && rounds.announce.is_none()
+        {
             let allowed = rounds.allowance(now).min(room - sends.len());
             let before = sends.len();
             rounds.probe = self.probe(cursor, allowed, rounds.refreshing, &mut sends);

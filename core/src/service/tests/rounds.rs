@@ -60,6 +60,19 @@ fn subscribers_are_told_and_subscriptions_are_asked() {
 }
 
 #[test]
+fn all_are_told_before_the_first_is_asked() {
+    let names: Vec<_> = (0..30).map(|number| format!("c{number}")).collect();
+    let states: Vec<_> = names.iter().map(|name| (name.as_str(), Subscription::Both)).collect();
+    let (_, service) = with_contacts(&states, ONCE);
+    service.handle_ready(SECOND);
+    let steps = run(&service, SECOND, 7);
+    let kinds: Vec<_> =
+        steps.iter().flat_map(|step| &step.1).map(|it| it.contains("probe")).collect();
+    assert_eq!(kinds.len(), 60);
+    assert!(kinds.is_sorted(), "{kinds:?}");
+}
+
+#[test]
 fn a_contact_that_was_told_something_else_is_told_it_again() {
     let states = [("a", Subscription::From), ("b", Subscription::From)];
     let (_, service) = with_contacts(&states, ONCE);
