@@ -2,9 +2,12 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
+# Who leaves something out wants it small.
+CAPI_SMALL = $(if $(findstring --no-default-features,$(CAPI_FEATURES)),CARGO_PROFILE_RELEASE_OPT_LEVEL=s)
+
 .PHONY: install uninstall
 install: rust ## install libappxmpp (PREFIX=/usr/local DESTDIR=; CAPI_FEATURES='--no-default-features' for a smaller one)
-	$(CARGO) build --release -p appxmpp-capi $(CAPI_FEATURES)
+	$(CAPI_SMALL) $(CARGO) build --release -p appxmpp-capi $(CAPI_FEATURES)
 	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' capi/install.sh
 
 uninstall: ## remove what `make install` with the same PREFIX and DESTDIR put there

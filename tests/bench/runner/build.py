@@ -77,19 +77,16 @@ class Programs:
         })  # fmt: skip
         return folder
 
-    def library(self, *words: str) -> Path:
-        """libappxmpp, stripped as it is installed; built with these words of cargo's."""
+    def library(self, *words: str, env: dict[str, str] | None = None) -> Path:
+        """libappxmpp, stripped as it is installed; built with these words and settings of cargo's."""
         name = "-".join(["libappxmpp", *(word.strip("-") for word in words)])
         target = self.out / (f"ours-{name}" if words else "ours")
         shell(
             ["cargo", "build", "--release", "--locked", "-p", "appxmpp-capi", "--target-dir", target, *words],
             what=name,
+            env=env,
         )
-        folder = self.out / name
-        shell([ROOT / "capi" / "install.sh"], what=name, env={
-            "BUILT": str(target / "release"), "PREFIX": str(folder), "LIBDIR": "", "DESTDIR": "",
-        })  # fmt: skip
-        return (folder / "lib" / "libappxmpp.so").resolve()
+        return (self.install(target / "release", name) / "lib" / "libappxmpp.so").resolve()
 
     @cached_property
     def capi(self) -> Path:
