@@ -33,6 +33,8 @@ def main() -> int:
     options = parser.parse_args(ours)
     components = dict(pair.split("=", 1) for pair in options.component) or COMPONENTS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell has what it starts in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for kind in KINDS if options.kind == "all" else [options.kind]:
         if why := KINDS[kind].missing():
             print(f"support.servers: {why}", file=sys.stderr)
