@@ -371,9 +371,12 @@ impl Outbox {
     /// Whether there is something to be written.
     pub fn has_next(&self) -> bool {
         let next = self.entries.get(self.in_flight).filter(|_| self.giving_up.is_none());
-        next.is_some_and(|next| {
-            next.state == State::Stored && next.number < self.held && self.may_follow(next)
-        })
+        next.is_some_and(|next| self.is_free(next) && self.may_follow(next))
+    }
+
+    /// Whether it is stored and not held.
+    fn is_free(&self, entry: &Entry) -> bool {
+        entry.state == State::Stored && entry.number < self.held
     }
 
     /// A suspicious message is written alone, and nothing before it is read.
@@ -395,8 +398,7 @@ impl Outbox {
         waiting.map_while(move |entry| {
             let is_first = bytes == 0;
             let alone = entry.suspicion >= SUSPICIOUS;
-            let waits = entry.state != State::Stored || entry.number >= self.held;
-            if over || waits || (alone && !is_first) {
+            if over || !self.is_free(entry) || (alone && !is_first) {
                 return None;
             }
             bytes += entry.head.len() + entry.tail.len();
@@ -460,9 +462,7 @@ impl Outbox {
             return None;
         }
         // What is held may get others before it, under numbers that would be forgotten with it.
-        let expired = |entry: &&Entry| {
-            entry.state == State::Stored && entry.number < self.held && entry.expires <= utc
-        };
+        let expired = |entry: &&Entry| self.is_free(entry) && entry.expires <= utc;
         let up_to = self.entries.iter().take_while(expired).last()?.number;
         self.giving_up = Some(GivingUp { up_to, poisonous: false });
         Some(up_to)
@@ -486,8 +486,7 @@ impl Outbox {
     /// When [`Outbox::handle_timeout`] may have something to do, since the Unix epoch.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let next = self.entries.front().filter(|_| self.giving_up.is_none());
-        let may_expire = |entry: &&Entry| entry.state == State::Stored && entry.number < self.held;
-        next.filter(may_expire).map(|it| it.expires)
+        next.filter(|entry| self.is_free(entry)).map(|it| it.expires)
     }
 
     fn remove_front(&mut self, count: usize) -> Option<u64> {
