@@ -59,7 +59,16 @@ class Server:
         from waitress import wasyncore
 
         server = self._server
+
+        def leave() -> None:
+            # The trigger stays open: whoever pulls it has this called before its own write.
+            others = {at: item for at, item in server._map.items() if item is not server.trigger}
+            wasyncore.close_all(others, ignore_all=True)
+            server._map.clear()
+
         server.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(server))
         server.task_dispatcher.shutdown(cancel_pending=True, timeout=timeout)
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map, ignore_all=True))
+        server.trigger.pull_trigger(leave)
         self._thread.join(timeout)
+        if not self._thread.is_alive():
+            server.trigger.close()

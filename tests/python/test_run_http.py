@@ -9,6 +9,8 @@ from appxmpp.exits import RUNTIME, Exit
 from appxmpp.http import Server, is_loopback
 from appxmpp.wsgi import Outside
 
+from support.waiting import until
+
 
 def test_loopback():
     assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost"]))
@@ -43,6 +45,25 @@ def served():
     yield start
     for server in servers:
         server.stop(5)
+
+
+def test_stopping_is_safe_however_the_threads_meet(monkeypatch):
+    """What another thread is asked to do may be done before its wake-up is written."""
+    server = Server(("127.0.0.1", 0))
+    server.start(echo, threads=2)
+    trigger = server._server.trigger
+
+    def pull(thunk):
+        with trigger.lock:
+            trigger.thunks.append(thunk)
+        trigger._physical_pull()
+        until(lambda: not trigger.thunks, what="that another wake-up brought it")
+        trigger._physical_pull()
+
+    monkeypatch.setattr(trigger, "pull_trigger", pull)
+    server.stop(5)
+    assert not server._thread.is_alive()
+    assert trigger._closed
 
 
 def raw(server, target):
