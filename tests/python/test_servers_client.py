@@ -49,6 +49,8 @@ class Accounts:
         }
         bot = self.stack.enter_context(Bot(None, domain=self.server.domain, env=told, wait=wait))
         bot.jid = account.jid
+        if wait:
+            until(lambda: self.server.delivers_to(account), what="that the server knows it is available")
         return bot
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from typing import Any
 
 from .process import Process
 from .server import Account, Server
@@ -60,7 +61,7 @@ s2s_access: none
 auth_method: internal
 auth_password_format: plain
 api_permissions:
-  "tests": {{from: [mod_http_api], who: {{ip: 127.0.0.1/8}}, what: [register, status]}}
+  "tests": {{from: [mod_http_api], who: {{ip: 127.0.0.1/8}}, what: [register, get_presence]}}
 shaper_rules: {{max_user_offline_messages: 100}}
 modules:
   mod_admin_extra: {{}}
@@ -133,11 +134,19 @@ modules:
             return False
         return True
 
+    def delivers_to(self, account: Account) -> bool:
+        name, host = account.jid.split("@")
+        return bool(self._call("get_presence", user=name, host=host)["show"] != "unavailable")
+
     def _register(self, name: str, password: str) -> None:
+        self._call("register", user=name, host=self.domain, password=password)
+
+    def _call(self, command: str, **arguments: str) -> Any:
+        """The answer to a command of its HTTP API."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http_port}/api/register",
-            json.dumps({"user": name, "host": self.domain, "password": password}).encode(),
+            f"http://127.0.0.1:{self.http_port}/api/{command}",
+            json.dumps(arguments).encode(),
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=20) as answer:
-            answer.read()
+            return json.load(answer)

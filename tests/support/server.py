@@ -118,6 +118,13 @@ class Server(ABC):
         """Makes an account again that may not have survived `kill`; whether that was so."""
         return False
 
+    def delivers_to(self, account: Account) -> bool:
+        """Whether a message to it, sent now, reaches the client that has just logged in.
+
+        Otherwise it may be stored after the client was given what is stored, and wait for the next login.
+        """
+        return True
+
     def backend(self, domain: str = "myapp.localhost", port: int | None = None) -> str:
         """What an operator writes into APPXMPP_BACKEND (without the secret)."""
         return f"component://{domain}@127.0.0.1:{port or self.component_port}"
