@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use memchr::memchr;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -35,6 +36,9 @@ impl Jid {
     /// # Errors
     /// [`ErrorKind::InvalidJid`] names the address and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self> {
+        if is_plain(text) {
+            return Ok(Self(text.to_owned()));
+        }
         let mut prepared = Cow::Borrowed(text);
         // Newer code points can need more than one pass; four are what RFC 8264 §7 allows.
         for _ in 0..4 {
@@ -96,7 +100,7 @@ impl Jid {
 
     /// The text of the address without its resourcepart.
     pub fn bare(&self) -> &str {
-        self.0.split_once('/').map_or(self.0.as_str(), |(bare, _)| bare)
+        before_slash(&self.0)
     }
 
     /// The same address with `resource` as its resourcepart.
@@ -124,6 +128,30 @@ impl Jid {
     pub fn into_string(self) -> String {
         self.0
     }
+}
+
+/// Whether preparation would leave `text` as it is: small ASCII letters, digits and a few signs, as
+/// nearly all addresses are. That is seen at a tenth of what preparation costs.
+fn is_plain(text: &str) -> bool {
+    let (local, domain, resource) = split(text);
+    let fits = |part: &str| (1..=MAX_PART_BYTES).contains(&part.len());
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_local = |part: &str| {
+        fits(part)
+            && part.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-' | b'_' | b'+'))
+    };
+    // No label that IDNA would look into: those have two hyphens in the third place.
+    let is_label = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label.iter().all(|&b| alphanumeric(b) || b == b'-')
+            && !label.starts_with(b"-")
+            && !label.ends_with(b"-")
+            && label.get(2..4) != Some(b"--")
+    };
+    domain.len() <= 253
+        && domain.as_bytes().split(|&b| b == b'.').all(is_label)
+        && local.is_none_or(is_local)
+        && resource.is_none_or(|part| fits(part) && part.bytes().all(|b| b.is_ascii_graphic()))
 }
 
 fn invalid(text: &str, source: jid::Error) -> Error {
@@ -224,40 +252,59 @@ impl fmt::Debug for Jid {
 /// An address as a server wrote it. It is equal to another when both prepare to the same [`Jid`],
 /// or, where preparation fails, when their text is the same.
 #[derive(Clone)]
-pub struct WireJid {
-    text: String,
-    prepared: Option<Jid>,
-    /// The bare address, where only the resourcepart is what preparation rejects.
-    bare: Option<Box<Jid>>,
+pub struct WireJid(Wire);
+
+#[derive(Clone)]
+enum Wire {
+    /// What preparation leaves as it was written.
+    Prepared(Jid),
+    Other {
+        text: String,
+        prepared: Option<Jid>,
+        /// The bare address, where only the resourcepart is what preparation rejects.
+        bare: Option<Box<Jid>>,
+    },
 }
 
 impl WireJid {
     /// Takes `text` as it is; nothing is refused.
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
-        let prepared = Jid::parse(&text).ok();
+        if is_plain(&text) {
+            return Self(Wire::Prepared(Jid(text)));
+        }
+        let prepared = match Jid::parse(&text) {
+            Ok(jid) if jid.0 == text => return Self(Wire::Prepared(jid)),
+            prepared => prepared.ok(),
+        };
         let bare = match (&prepared, text.split_once('/')) {
             (None, Some((bare, _))) => Jid::parse(bare).ok().map(Box::new),
             _ => None,
         };
-        Self { text, prepared, bare }
+        Self(Wire::Other { text, prepared, bare })
     }
 
     /// The text as the server wrote it.
     pub fn as_str(&self) -> &str {
-        &self.text
+        match &self.0 {
+            Wire::Prepared(jid) => jid.as_str(),
+            Wire::Other { text, .. } => text,
+        }
     }
 
     /// The prepared address, if preparation accepts it.
     pub fn prepared(&self) -> Option<&Jid> {
-        self.prepared.as_ref()
+        match &self.0 {
+            Wire::Prepared(jid) => Some(jid),
+            Wire::Other { prepared, .. } => prepared.as_ref(),
+        }
     }
 
     /// The part before `@`, prepared where possible.
     pub fn localpart(&self) -> Option<&str> {
         match self.prepared_bare() {
             Some(jid) => jid.localpart(),
-            None => split(&self.text).0,
+            None => split(self.as_str()).0,
         }
     }
 
@@ -265,44 +312,51 @@ impl WireJid {
     pub fn domainpart(&self) -> &str {
         match self.prepared_bare() {
             Some(jid) => jid.domainpart(),
-            None => split(&self.text).1,
+            None => split(self.as_str()).1,
         }
     }
 
     /// A prepared address whose bare form is this one's.
     fn prepared_bare(&self) -> Option<&Jid> {
-        self.prepared.as_ref().or(self.bare.as_deref())
+        match &self.0 {
+            Wire::Prepared(jid) => Some(jid),
+            Wire::Other { prepared, bare, .. } => prepared.as_ref().or(bare.as_deref()),
+        }
     }
 
     /// The part after the first `/`, as written.
     pub fn resourcepart(&self) -> Option<&str> {
-        split(&self.text).2
+        split(self.as_str()).2
     }
 
     /// The address without its resourcepart, for use as a key: prepared where possible.
     pub fn bare_key(&self) -> String {
-        let written = || self.text.split('/').next().unwrap_or_default();
+        let written = || before_slash(self.as_str());
         self.prepared_bare().map_or_else(written, Jid::bare).to_owned()
     }
 }
 
+fn before_slash(text: &str) -> &str {
+    memchr(b'/', text.as_bytes()).map_or(text, |at| &text[..at])
+}
+
 /// Splits at the first `/`, then at the first `@` before it (RFC 7622 §3.1).
 fn split(text: &str) -> (Option<&str>, &str, Option<&str>) {
-    let (bare, resource) = match text.split_once('/') {
-        Some((bare, resource)) => (bare, Some(resource)),
+    let (bare, resource) = match memchr(b'/', text.as_bytes()) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     };
-    match bare.split_once('@') {
-        Some((local, domain)) => (Some(local), domain, resource),
+    match memchr(b'@', bare.as_bytes()) {
+        Some(at) => (Some(&bare[..at]), &bare[at + 1..], resource),
         None => (None, bare, resource),
     }
 }
 
 impl PartialEq for WireJid {
     fn eq(&self, other: &Self) -> bool {
-        match (&self.prepared, &other.prepared) {
+        match (self.prepared(), other.prepared()) {
             (Some(a), Some(b)) => a == b,
-            (None, None) => self.text == other.text,
+            (None, None) => self.as_str() == other.as_str(),
             _ => false,
         }
     }
@@ -312,22 +366,22 @@ impl Eq for WireJid {}
 
 impl Hash for WireJid {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match &self.prepared {
+        match self.prepared() {
             Some(jid) => jid.hash(state),
-            None => self.text.hash(state),
+            None => self.as_str().hash(state),
         }
     }
 }
 
 impl fmt::Display for WireJid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for WireJid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WireJid({:?})", self.text)
+        write!(f, "WireJid({:?})", self.as_str())
     }
 }
 
@@ -400,6 +454,29 @@ mod tests {
     }
 
     #[test]
+    fn plain_addresses_are_known_at_sight() {
+        let long = "a".repeat(MAX_PART_BYTES);
+        for text in ["b", "a@b", "a.b_c-d+1@b-c.example/Phone (2)!", &format!("{long}@b/{long}")] {
+            assert_eq!(is_plain(text), !text.contains(' '), "{text}");
+            assert_eq!(prepare(text).unwrap(), text);
+        }
+        let label = "a".repeat(63);
+        let domain = [&*label, &label, &label, &label].join(".");
+        for text in
+            ["", "@b", "a@", "a@b/", "A@b", "a@B", "a@b.", "a@xn--x", "a@-b", "a@b-", "a@b..c"]
+                .into_iter()
+                .chain([
+                    &*format!("{long}a@b"),
+                    &format!("b/{long}a"),
+                    &format!("{label}a"),
+                    &domain,
+                ])
+        {
+            assert!(!is_plain(text), "{text}");
+        }
+    }
+
+    #[test]
     fn a_long_refused_address_is_cut_in_its_error() {
         let error = Jid::parse(&"a b".repeat(1000)).expect_err("spaces");
         assert!(error.to_string().len() < 400, "{error}");
@@ -450,6 +527,13 @@ mod tests {
                 prop_assert_eq!(&again, &jid);
                 prop_assert_eq!(again.as_str(), jid.as_str());
                 prop_assert_eq!(again.resourcepart(), jid.resourcepart());
+            }
+        }
+
+        #[test]
+        fn what_looks_plain_is_prepared(text in "([!-~]{0,6}@)?[a-z0-9.\\-]{0,9}(/[ -~]{0,6})?") {
+            if is_plain(&text) {
+                prop_assert_eq!(prepare(&text).ok(), Some(text));
             }
         }
 
