@@ -14,6 +14,16 @@ pub enum StanzaKind {
 }
 
 impl StanzaKind {
+    /// The kind of an element called `name`, in a namespace of stanzas.
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            "message" => Self::Message,
+            "presence" => Self::Presence,
+            "iq" => Self::Iq,
+            _ => Self::Other,
+        }
+    }
+
     /// The element's name; empty for `Other`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -96,11 +96,13 @@ impl Stanza {
             ns::CLIENT => Cow::Borrowed(ns::CLIENT),
             other => Cow::Owned(other.to_owned()),
         };
-        let (kind, name) = match (&ns, start.name.local) {
-            (Cow::Borrowed(_), "message") => (StanzaKind::Message, "message".into()),
-            (Cow::Borrowed(_), "presence") => (StanzaKind::Presence, "presence".into()),
-            (Cow::Borrowed(_), "iq") => (StanzaKind::Iq, "iq".into()),
-            (_, other) => (StanzaKind::Other, other.to_owned().into()),
+        let kind = match ns {
+            Cow::Borrowed(_) => StanzaKind::of(start.name.local),
+            Cow::Owned(_) => StanzaKind::Other,
+        };
+        let name = match kind {
+            StanzaKind::Other => start.name.local.to_owned().into(),
+            known => known.as_str().into(),
         };
         let mut stanza = Self {
             raw: Bytes::new(),
@@ -225,7 +227,10 @@ impl Stanza {
     /// The text of a message's first `<body/>`; `None` where there is none.
     pub fn body(&self) -> Option<Cow<'_, str>> {
         match self.body.as_ref()? {
-            Body::Verbatim(range) => Some(String::from_utf8_lossy(&self.raw[range.clone()])),
+            // The stanza was checked, so that this is text.
+            Body::Verbatim(range) => {
+                std::str::from_utf8(&self.raw[range.clone()]).ok().map(Cow::Borrowed)
+            }
             Body::Unescaped(text) => Some(Cow::Borrowed(text)),
         }
     }

@@ -175,7 +175,7 @@ impl<'s> Presenter<'s> {
 
     /// Declares on the root what is used inside without being declared there.
     fn declare_on_root(&mut self) {
-        let mut declarations = String::new();
+        let mut declarations = String::with_capacity(64);
         if self.uses_cli {
             attribute(&mut declarations, "xmlns:cli", ns::CLIENT);
         }

@@ -4,8 +4,8 @@ use memchr::memchr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::WireJid;
-use crate::stanza::{Stanza, StanzaBuilder, StanzaKind};
-use crate::xml::{Limits, Scope};
+use crate::stanza::{StanzaBuilder, StanzaKind};
+use crate::xml::{Limits, Scope, strict};
 
 /// Several stanzas that go out together, in order.
 #[derive(Debug, Default, Clone)]
@@ -28,8 +28,8 @@ impl Batch {
     /// of restricted XML (RFC 6120 §11.1).
     pub fn push(&mut self, xml: &[u8], default_ns: &str, limits: &Limits) -> Result<()> {
         let scope = Scope::stream(default_ns);
-        let stanza = Stanza::parse(bytes::Bytes::copy_from_slice(xml), &scope, limits)?;
-        if stanza.kind() == StanzaKind::Other || stanza.ns() != default_ns {
+        let head = strict::check(xml, &scope, limits)?;
+        if StanzaKind::of(head.name) == StanzaKind::Other || head.ns != default_ns {
             let what = "only <message/>, <presence/> and <iq/> in the stream's namespace are sent";
             return Err(Error::new(ErrorKind::InvalidXml, what));
         }

@@ -54,6 +54,33 @@ static ASCII_NAME: [u8; 128] = {
     table
 };
 
+/// How many bytes at the start of `bytes` are an `NCName` of ASCII characters.
+pub(super) fn plain_name(bytes: &[u8]) -> usize {
+    let class = |byte: u8| ASCII_NAME.get(usize::from(byte)).copied().unwrap_or(0);
+    match bytes.first() {
+        Some(&first) if class(first) & START != 0 => {
+            bytes.iter().position(|&byte| class(byte) == 0).unwrap_or(bytes.len())
+        }
+        _ => 0,
+    }
+}
+
+/// How many bytes at the start of `bytes` stand for themselves in an attribute's value, whichever
+/// quotes it has.
+pub(super) fn plain_value(bytes: &[u8]) -> usize {
+    static ENDS: [bool; 256] = {
+        let mut table = [false; 256];
+        let ends = b"\"'<&\t\n\r";
+        let mut at = 0;
+        while at < ends.len() {
+            table[ends[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    bytes.iter().position(|&byte| ENDS[usize::from(byte)]).unwrap_or(bytes.len())
+}
+
 /// Whether `name` is an `NCName`: a name without a colon.
 pub(super) fn is_ncname(name: &str) -> bool {
     let bytes = name.as_bytes();

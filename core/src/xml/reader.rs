@@ -286,8 +286,8 @@ impl<'a> Reader<'a> {
         let at = range.start;
         self.admit_element(at)?;
         let inside = &self.src[at + 1..range.end - if empty { 2 } else { 1 }];
-        let name_len = inside.bytes().position(is_space).unwrap_or(inside.len());
-        let name = QName::parse(&inside[..name_len], at + 1, &self.limits)?;
+        let name = QName::leading(inside, at + 1, &self.limits, |_| false)?;
+        let name_len = name.len();
         self.attributes.clear();
         let base = at + 1 + name_len;
         tag::attributes(&inside[name_len..], base, &self.limits, &mut self.attributes)?;

@@ -1,6 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::ns;
+
+// Asked for with every stanza.
+static COMPONENT: LazyLock<Scope> = LazyLock::new(|| Scope::of_stream(ns::COMPONENT));
+static CLIENT: LazyLock<Scope> = LazyLock::new(|| Scope::of_stream(ns::CLIENT));
 
 /// The namespace bindings in force where an element stands: those of the stream header, usually.
 /// Cloning one is cheap.
@@ -23,6 +27,14 @@ impl Scope {
     /// The bindings of a stream header as this side writes it: the default namespace `ns`, and
     /// `stream` for the streams namespace.
     pub fn stream(ns: &str) -> Self {
+        match ns {
+            ns::COMPONENT => COMPONENT.clone(),
+            ns::CLIENT => CLIENT.clone(),
+            other => Self::of_stream(other),
+        }
+    }
+
+    fn of_stream(ns: &str) -> Self {
         Self::new([("", ns), ("stream", ns::STREAM)])
     }
 

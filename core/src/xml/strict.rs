@@ -45,6 +45,17 @@ impl<'a> Head<'a> {
         self.attributes.iter().find(|a| a.name == name && a.ns == ns).map(|a| &*a.value)
     }
 
+    /// The values of the attributes `names`, which stay behind empty; those in no namespace, and
+    /// `xml:lang` for the name `xml:lang`.
+    pub fn take<const N: usize>(&mut self, names: [&str; N]) -> [Option<Cow<'a, str>>; N] {
+        names.map(|name| {
+            let (ns, name) = if name == "xml:lang" { (ns::XML, "lang") } else { ("", name) };
+            let mut attributes = self.attributes.iter_mut();
+            let found = attributes.find(|a| a.name == name && a.ns == ns);
+            found.map(|attribute| std::mem::take(&mut attribute.value))
+        })
+    }
+
     pub(crate) fn of(reader: &Reader<'a>, start: &Start<'a>) -> Self {
         let attributes = reader.attributes().iter().filter(|a| !a.is_declaration());
         let attributes = attributes.map(|attribute| Attribute {

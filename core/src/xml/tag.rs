@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::chars::{is_ncname, is_space, resolve_reference};
+use super::chars::{is_ncname, is_space, plain_name, plain_value, resolve_reference};
 use super::error::{XmlError, XmlErrorKind};
 use super::limits::Limits;
 use super::reader::shorten;
@@ -22,7 +22,35 @@ impl<'a> QName<'a> {
         }
     }
 
-    pub(super) fn parse(name: &'a str, at: usize, limits: &Limits) -> Result<Self, XmlError> {
+    /// The name that `text` begins with, to its end, to white space or to what `ends` it.
+    pub(super) fn leading(
+        text: &'a str,
+        at: usize,
+        limits: &Limits,
+        ends: impl Fn(u8) -> bool,
+    ) -> Result<Self, XmlError> {
+        let bytes = text.as_bytes();
+        let is_end = |byte: u8| ends(byte) || is_space(byte);
+        // Nearly all names are plain: no prefix, no other script.
+        let plain = plain_name(bytes);
+        if (1..=limits.name_bytes).contains(&plain)
+            && bytes.get(plain).is_none_or(|&byte| is_end(byte))
+        {
+            return Ok(Self { prefix: "", local: &text[..plain] });
+        }
+        let len = bytes.iter().position(|&byte| is_end(byte)).unwrap_or(bytes.len());
+        Self::parse(&text[..len], at, limits)
+    }
+
+    /// How many bytes it has as written.
+    pub(super) fn len(&self) -> usize {
+        match self.prefix.len() {
+            0 => self.local.len(),
+            prefix => prefix + 1 + self.local.len(),
+        }
+    }
+
+    fn parse(name: &'a str, at: usize, limits: &Limits) -> Result<Self, XmlError> {
         if name.len() > limits.name_bytes {
             let what = format!(
                 "a name of {} bytes is over the limit of {}",
@@ -142,12 +170,8 @@ fn attribute<'a>(
         }
         at
     };
-    let name_len = bytes[start..]
-        .iter()
-        .position(|&b| b == b'=' || is_space(b))
-        .unwrap_or(bytes.len() - start);
-    let name = QName::parse(&text[start..start + name_len], base + start, limits)?;
-    let mut at = skip_space(start + name_len);
+    let name = QName::leading(&text[start..], base + start, limits, |b| b == b'=')?;
+    let mut at = skip_space(start + name.len());
     if bytes.get(at) != Some(&b'=') {
         return Err(XmlError::malformed(base + at, "an attribute has no value"));
     }
@@ -157,6 +181,11 @@ fn attribute<'a>(
         _ => return Err(XmlError::malformed(base + at, "an attribute's value is not quoted")),
     };
     at += 1;
+    let plain = plain_value(&bytes[at..]);
+    if bytes.get(at + plain) == Some(&quote) {
+        let (value, end) = (&text[at..at + plain], base + at + plain + 1);
+        return Ok(RawAttribute { name, value, start: base + start, end, escaped: false });
+    }
     let Some(len) = memchr::memchr(quote, &bytes[at..]) else {
         return Err(XmlError::malformed(base + at, "an attribute's value does not end"));
     };
