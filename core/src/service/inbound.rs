@@ -22,8 +22,8 @@ pub struct Inbound {
     pub lasting: bool,
     /// What the app gets to see.
     pub delivery: Option<Delivery>,
-    /// Why the app does not, where it does not and nobody was answered.
-    pub dropped: Option<DropReason>,
+    /// The stanza, and why the app does not see it, where it does not and nobody was answered.
+    pub dropped: Option<(DropReason, Stanza)>,
 }
 
 impl Service {
@@ -59,7 +59,7 @@ impl Service {
             }
             Routed::Drop(reason) => {
                 self.counters.dropped.add(1);
-                inbound.dropped = Some(reason);
+                inbound.dropped = Some((reason, stanza));
             }
         }
         inbound

@@ -122,16 +122,15 @@ impl Inbox {
     /// Hands out up to `max` deliveries to be attempted, each of a different sender: first those
     /// whose pause is over.
     pub fn claim(&mut self, now: Duration, max: usize) -> Vec<(Ticket, Arc<Delivery>)> {
-        let mut claimed = Vec::new();
-        while claimed.len() < max
-            && let Some(next) = self.pausing.first_entry()
-            && next.key().0 <= now
-        {
-            claimed.push(next.remove());
+        std::iter::from_fn(|| self.claim_one(now)).take(max).collect()
+    }
+
+    /// Hands out one delivery to be attempted.
+    pub fn claim_one(&mut self, now: Duration) -> Option<(Ticket, Arc<Delivery>)> {
+        match self.pausing.first_entry() {
+            Some(next) if next.key().0 <= now => Some(next.remove()),
+            _ => self.lanes.claim_one(),
         }
-        let left = max - claimed.len();
-        claimed.extend(self.lanes.claim(left));
-        claimed
     }
 
     /// What [`Inbox::finish`] will make of this `attempt`, for what has to be done before the sender's

@@ -136,9 +136,13 @@ impl Lanes {
 
     /// Hands out up to `max` deliveries, each of a different sender.
     pub fn claim(&mut self, max: usize) -> Vec<(Ticket, Arc<Delivery>)> {
-        let mut claimed = Vec::with_capacity(max.min(self.ready.len()));
-        while claimed.len() < max {
-            let Some(key) = self.ready.pop_front() else { break };
+        std::iter::from_fn(|| self.claim_one()).take(max).collect()
+    }
+
+    /// Hands out one delivery.
+    pub fn claim_one(&mut self) -> Option<(Ticket, Arc<Delivery>)> {
+        loop {
+            let key = self.ready.pop_front()?;
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             lane.ready = false;
             // Something may have come before what was ready.
@@ -147,10 +151,8 @@ impl Lanes {
             }
             let Some(delivery) = lane.waiting.pop_front() else { continue };
             lane.handled = Some(Arc::clone(&delivery));
-            let ticket = Ticket { lane: key, delivery: delivery.id };
-            claimed.push((ticket, delivery));
+            return Some((Ticket { lane: key, delivery: delivery.id }, delivery));
         }
-        claimed
     }
 
     /// The delivery of `ticket` has been handled, well or badly: its sender's next one may go. A

@@ -199,12 +199,12 @@ impl App {
 
     /// App Engine's way.
     fn serve(&self, stanza: Stanza, arrived: &mut Arrived) {
-        let inbound = self.service.handle_stanza(utc(), stanza.clone());
+        let inbound = self.service.handle_stanza(utc(), stanza);
         let said = if inbound.lasting { &mut arrived.lasting } else { &mut arrived.answers };
         said.extend(inbound.sends);
         if let Some(delivery) = inbound.delivery {
             arrived.deliveries.push(delivery);
-        } else if let Some(reason) = inbound.dropped {
+        } else if let Some((reason, stanza)) = inbound.dropped {
             let unknown = !matches!(reason, DropReason::NotOurs | DropReason::NoSender);
             if self.config().callback_url.is_some() && unknown {
                 self.call_back(stanza, arrived);

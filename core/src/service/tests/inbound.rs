@@ -23,7 +23,7 @@ fn route_vectors() {
 
         let path = inbound.delivery.as_ref().map(|delivery| delivery.path);
         same("path", path, case.optional_str("path"))?;
-        let reason = inbound.dropped.map(|reason| format!("{reason:?}"));
+        let reason = inbound.dropped.map(|(reason, _)| format!("{reason:?}"));
         let reason = reason.as_deref().map(|reason| reason.split('(').next().unwrap());
         same("drop", reason, case.optional_str("drop"))?;
         if let Some(delivery) = inbound.delivery {
@@ -119,7 +119,8 @@ fn subscriptions_are_kept_even_if_the_app_does_not_want_to_hear_of_them() {
     assert!(inbound.lasting, "nobody asks for a subscription twice");
     let probe = receive(&service, &format!("<presence from='{USER}' to='{APP}' type='probe'/>"));
     assert_eq!((probe.sends.len(), probe.lasting), (1, false));
-    assert_eq!(inbound.dropped, Some(DropReason::Disabled(InboundService::Subscribe)));
+    let dropped = inbound.dropped.map(|dropped| dropped.0);
+    assert_eq!(dropped, Some(DropReason::Disabled(InboundService::Subscribe)));
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl<O: Outbox> Engine<O> {
     fn start(self: &Arc<Self>, state: &mut State) {
         let most = self.live().app.webhook_concurrency;
         while state.running < most && !state.stopped && self.outbox.holds() {
-            let Some((ticket, delivery)) = state.inbox.claim(self.now(), 1).pop() else { break };
+            let Some((ticket, delivery)) = state.inbox.claim_one(self.now()) else { break };
             state.running += 1;
             let engine = Arc::clone(self);
             tokio::spawn(async move { engine.work(ticket, delivery).await });
@@ -194,7 +194,7 @@ impl<O: Outbox> Engine<O> {
             }
             let now = self.now();
             let may_go_on = !state.stopped && self.outbox.holds();
-            let next = if may_go_on { state.inbox.claim(now, 1).pop() } else { None };
+            let next = if may_go_on { state.inbox.claim_one(now) } else { None };
             match next {
                 Some(claimed) => (ticket, delivery) = claimed,
                 None => {
