@@ -1,6 +1,11 @@
 //! Random identifiers. They are drawn from the operating system, so that nobody can guess the next.
 
+use std::cell::RefCell;
+
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+
+// 62 letters and digits, two of them twice: App Engine's boundaries had no `-` and `_`.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789xx";
 
 /// A stanza id: 24 characters of `A–Z a–z 0–9 _ -`, 144 random bits.
 pub(crate) fn stanza() -> String {
@@ -9,17 +14,39 @@ pub(crate) fn stanza() -> String {
 
 /// `N` random letters and digits.
 pub(crate) fn alphanumeric<const N: usize>() -> String {
-    // 62 letters and digits; `-` and `_` would be legal too, but App Engine's boundaries had none.
-    draw::<N>(URL_SAFE).replace(['_', '-'], "x")
+    draw::<N>(LETTERS)
 }
 
 fn draw<const N: usize>(alphabet: &[u8; 64]) -> String {
     let mut bytes = [0u8; N];
-    if getrandom::fill(&mut bytes).is_err() {
-        // No entropy source at all: the time and a counter at least keep identifiers apart.
-        fallback(&mut bytes);
-    }
+    STOCK.with_borrow_mut(|stock| stock.take(&mut bytes));
     bytes.iter().map(|byte| char::from(alphabet[usize::from(byte & 63)])).collect()
+}
+
+thread_local! {
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock { bytes: [0; 1024], left: 0 }) };
+}
+
+/// Random bytes that nobody has used yet. The system is asked for many at once.
+struct Stock {
+    bytes: [u8; 1024],
+    left: usize,
+}
+
+impl Stock {
+    fn take(&mut self, out: &mut [u8]) {
+        if self.left < out.len() {
+            if getrandom::fill(&mut self.bytes).is_err() {
+                // No entropy source at all: the time and a counter at least keep identifiers apart.
+                return fallback(out);
+            }
+            self.left = self.bytes.len();
+        }
+        let used = &mut self.bytes[self.left - out.len()..self.left];
+        out.copy_from_slice(used);
+        used.fill(0);
+        self.left -= out.len();
+    }
 }
 
 fn fallback(bytes: &mut [u8]) {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Collected, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -156,12 +156,7 @@ impl Link {
 
     async fn answer(&mut self, response: Response<Incoming>) -> Result<Answer, Lost> {
         let (head, body) = response.into_parts();
-        let body = self.drive(Limited::new(body, MAX_ANSWER).collect()).await;
-        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-            true => Lost::Unusable(format!("the answer is over {MAX_ANSWER} bytes long")),
-            false => Lost::Broken(chain(&*error)),
-        });
-        let body = body?.to_bytes();
+        let body = if body.is_end_stream() { Bytes::new() } else { self.collect(body).await? };
         let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Answer {
             status: head.status.as_u16(),
@@ -171,6 +166,14 @@ impl Link {
                 .map(Duration::from_secs),
             accept: text(ACCEPT).map(str::to_owned),
             body,
+        })
+    }
+
+    async fn collect(&mut self, body: Incoming) -> Result<Bytes, Lost> {
+        let body = self.drive(Limited::new(body, MAX_ANSWER).collect()).await;
+        body.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+            true => Lost::Unusable(format!("the answer is over {MAX_ANSWER} bytes long")),
+            false => Lost::Broken(chain(&*error)),
         })
     }
 

@@ -12,16 +12,19 @@ pub struct Form {
 }
 
 /// Encodes `fields` in order. Field names are this program's own and need no escaping.
-pub fn encode(fields: &[(&str, &str)]) -> Form {
-    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 140).sum();
-    let mut boundary = format!("----={}", id::alphanumeric::<25>());
+pub fn encode<V: AsRef<str>>(fields: &[(&str, V)]) -> Form {
+    let fields = || fields.iter().map(|(name, value)| (*name, value.as_ref()));
+    let size: usize = fields().map(|(name, value)| name.len() + value.len() + 140).sum();
     // A sender who could guess the boundary could forge fields: draw again if it occurs.
-    while fields.iter().any(|(_, value)| value.contains(&boundary)) {
-        boundary = format!("----={}", id::alphanumeric::<25>());
-    }
+    let boundary = loop {
+        let boundary = String::from("----=") + &id::alphanumeric::<25>();
+        if !fields().any(|(_, value)| value.contains(&boundary)) {
+            break boundary;
+        }
+    };
     let mut body = Vec::with_capacity(size + boundary.len() + 8);
-    for (name, value) in fields {
-        let subtype = if *name == "stanza" { "xml" } else { "plain" };
+    for (name, value) in fields() {
+        let subtype = if name == "stanza" { "xml" } else { "plain" };
         let head: [&[u8]; 8] = [
             b"--",
             boundary.as_bytes(),
@@ -38,7 +41,8 @@ pub fn encode(fields: &[(&str, &str)]) -> Form {
     body.extend_from_slice(b"--");
     body.extend_from_slice(boundary.as_bytes());
     body.extend_from_slice(b"--\r\n");
-    Form { content_type: format!("multipart/form-data; boundary=\"{boundary}\""), body }
+    let content_type = ["multipart/form-data; boundary=\"", &boundary, "\""].concat();
+    Form { content_type, body }
 }
 
 #[cfg(test)]
@@ -64,7 +68,7 @@ mod tests {
     #[test]
     fn no_two_forms_share_a_boundary() {
         let boundaries: std::collections::HashSet<String> =
-            (0..64).map(|_| encode(&[]).content_type).collect();
+            (0..64).map(|_| encode::<&str>(&[]).content_type).collect();
         assert_eq!(boundaries.len(), 64);
     }
 }

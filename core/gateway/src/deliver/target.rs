@@ -1,5 +1,8 @@
 //! Where a webhook is: a URL, taken apart once.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, uri};
 
@@ -20,7 +23,7 @@ pub struct Origin {
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Whom to connect to.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
     /// What to ask for.
     pub path: PathAndQuery,
     /// The `Host` header.
@@ -47,7 +50,7 @@ impl Target {
         let name = authority.host().trim_matches(['[', ']']).to_owned();
         Ok(Self {
             host: HeaderValue::from_str(&host).map_err(|_| wrong())?,
-            origin: Origin { host: name, port, is_secure },
+            origin: Arc::new(Origin { host: name, port, is_secure }),
             path: parts.path_and_query.unwrap_or(PathAndQuery::from_static("/")),
         })
     }
@@ -56,12 +59,12 @@ impl Target {
     ///
     /// # Errors
     /// [`Failure::Unusable`] if `path` cannot be part of a URL.
-    pub fn below(&self, path: &str) -> Result<Self, Failure> {
+    pub fn below(&self, path: &'static str) -> Result<Self, Failure> {
         let joined = match self.path.path().trim_end_matches('/') {
-            "" => path.parse(),
-            base => format!("{base}{path}").parse(),
+            "" => Bytes::from_static(path.as_bytes()),
+            base => format!("{base}{path}").into(),
         };
-        let path = joined.map_err(|error: uri::InvalidUri| {
+        let path = PathAndQuery::from_maybe_shared(joined).map_err(|error: uri::InvalidUri| {
             Failure::Unusable(format!("{path} is no path of a URL: {error}"))
         })?;
         Ok(Self { path, ..self.clone() })

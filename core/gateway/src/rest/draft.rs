@@ -1,6 +1,7 @@
 //! A stanza on its way out: what a body says, before it is addressed.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use appxmpp::ns;
 use appxmpp::xml::{Element, Limits, Scope, fragment, strict, writer};
@@ -12,21 +13,24 @@ use super::json::{self, Mode};
 use super::media::Media;
 use super::path::Kind;
 
+/// Nothing is declared around a body.
+static NOWHERE: LazyLock<Scope> = LazyLock::new(Scope::empty);
+
 /// What a request or a callback's answer says a stanza is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft<'b> {
     /// Message, presence or iq.
     pub kind: Kind,
     /// The destination as written; `None` if there is none.
-    pub to: Option<String>,
+    pub to: Option<Cow<'b, str>>,
     /// The sender as written.
-    pub from: Option<String>,
+    pub from: Option<Cow<'b, str>>,
     /// The id as written.
-    pub id: Option<String>,
+    pub id: Option<Cow<'b, str>>,
     /// The type as written.
-    pub type_: Option<String>,
+    pub type_: Option<Cow<'b, str>>,
     /// `xml:lang`.
-    pub lang: Option<String>,
+    pub lang: Option<Cow<'b, str>>,
     /// The children, as XML for a place where the stanza's own namespace is the default.
     pub inner: Cow<'b, str>,
 }
@@ -46,9 +50,9 @@ impl<'b> Draft<'b> {
     }
 
     fn from_bare_xml(bytes: &'b [u8]) -> Result<Self, RestError> {
-        let scope = Scope::empty();
         let limits = limits();
-        let head = strict::check(bytes, &scope, &limits).map_err(|_| RestError::UNPARSABLE)?;
+        let mut head =
+            strict::check(bytes, &NOWHERE, &limits).map_err(|_| RestError::UNPARSABLE)?;
         if !head.ns.is_empty() && head.ns != ns::CLIENT {
             return Err(RestError::NAMESPACE);
         }
@@ -57,20 +61,12 @@ impl<'b> Draft<'b> {
             Some(inside) => Cow::Borrowed(inside),
             None => {
                 let element =
-                    Element::parse(bytes, &scope, &limits).map_err(|_| RestError::UNPARSABLE)?;
+                    Element::parse(bytes, &NOWHERE, &limits).map_err(|_| RestError::UNPARSABLE)?;
                 Cow::Owned(inside(&element))
             }
         };
-        let attribute = |name| head.attribute(name).map(str::to_owned);
-        Ok(Self {
-            kind,
-            to: attribute("to"),
-            from: attribute("from"),
-            id: attribute("id"),
-            type_: attribute("type"),
-            lang: head.lang().map(str::to_owned),
-            inner,
-        })
+        let [to, from, id, type_, lang] = head.take(["to", "from", "id", "type", "xml:lang"]);
+        Ok(Self { kind, to, from, id, type_, lang, inner })
     }
 
     /// Takes a stanza in the namespace `jabber:client`, or in none.
@@ -79,14 +75,14 @@ impl<'b> Draft<'b> {
     /// [`RestError::NOT_A_STANZA`] if it is something else.
     pub fn from_element(element: &Element) -> Result<Self, RestError> {
         let kind = Kind::from_name(element.name()).ok_or(RestError::NOT_A_STANZA)?;
-        let attribute = |name| element.attr(name).map(str::to_owned);
+        let attribute = |name| element.attr(name).map(|value| value.to_owned().into());
         Ok(Self {
             kind,
             to: attribute("to"),
             from: attribute("from"),
             id: attribute("id"),
             type_: attribute("type"),
-            lang: element.lang().map(str::to_owned),
+            lang: element.lang().map(|lang| lang.to_owned().into()),
             inner: Cow::Owned(inside(element)),
         })
     }
@@ -137,7 +133,7 @@ impl<'b> Draft<'b> {
         }
         let ranges = fragment::check(&self.inner, "", &limits()).unwrap_or_default();
         ranges.into_iter().any(|range| {
-            strict::check(self.inner[range].as_bytes(), &Scope::empty(), &limits())
+            strict::check(self.inner[range].as_bytes(), &NOWHERE, &limits())
                 .is_ok_and(|head| head.name == "error" && head.ns.is_empty())
         })
     }
@@ -176,7 +172,16 @@ impl<'b> Draft<'b> {
     }
 
     pub(super) fn into_owned(self) -> Draft<'static> {
-        Draft { inner: Cow::Owned(self.inner.into_owned()), ..self }
+        let own = |part: Cow<'_, str>| Cow::Owned(part.into_owned());
+        Draft {
+            kind: self.kind,
+            to: self.to.map(own),
+            from: self.from.map(own),
+            id: self.id.map(own),
+            type_: self.type_.map(own),
+            lang: self.lang.map(own),
+            inner: own(self.inner),
+        }
     }
 }
 

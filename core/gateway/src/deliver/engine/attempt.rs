@@ -82,22 +82,17 @@ impl<O: Outbox> Engine<O> {
         let Some(base) = &live.url else {
             return Tried::new(Err(Failure::Unusable("there is no url any more".into())));
         };
-        let fields: Vec<(&str, &str)> =
-            delivery.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let form = multipart::encode(&fields);
-        let mut headers = live.headers();
-        let content_type = HeaderValue::from_str(&form.content_type);
-        headers.insert(
-            CONTENT_TYPE,
-            content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
-        );
+        let form = multipart::encode(&delivery.fields);
+        let content_type = HeaderValue::try_from(form.content_type)
+            .unwrap_or(HeaderValue::from_static("multipart/form-data"));
         let body = Bytes::from(form.body);
-        let mut paths = paths(delivery.path, live.app.fallback_paths).into_iter().peekable();
+        let mut paths = paths(delivery.path, live.app.fallback_paths).peekable();
         loop {
             let path = paths.next().unwrap_or(delivery.path);
             let target = base.below(path);
-            let tried =
-                Tried::new(self.post(live, id, target, headers.clone(), body.clone()).await);
+            let mut headers = live.headers();
+            headers.insert(CONTENT_TYPE, content_type.clone());
+            let tried = Tried::new(self.post(live, id, target, headers, body.clone()).await);
             let Ok(Answer { status, .. }) = tried.result else { return tried };
             if status == 404 && paths.peek().is_some() {
                 continue;
@@ -187,13 +182,9 @@ fn expand(url: &str, inbound: &Inbound<'_>) -> String {
 }
 
 /// The path itself, and what apps copied from a faulty sample listen on.
-fn paths(path: &'static str, fallback: bool) -> Vec<&'static str> {
-    let mut paths = vec![path];
-    if fallback {
-        if path == "/_ah/xmpp/error/" {
-            paths.push("/_ah/xmpp/message/error/");
-        }
-        paths.extend(path.strip_suffix('/'));
-    }
-    paths
+fn paths(path: &'static str, fallback: bool) -> impl Iterator<Item = &'static str> {
+    let is_error = path == "/_ah/xmpp/error/";
+    let other = (fallback && is_error).then_some("/_ah/xmpp/message/error/");
+    let bare = path.strip_suffix('/').filter(|_| fallback);
+    [Some(path), other, bare].into_iter().flatten()
 }

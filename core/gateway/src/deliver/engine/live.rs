@@ -54,8 +54,12 @@ impl Live {
     pub(super) fn sign(&self, headers: &mut HeaderMap, delivery: &str, body: &[u8]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let value = self.signer.value(now, delivery, body);
-        for (name, value) in [(sign::SIGNATURE, value.as_str()), (sign::DELIVERY, delivery)] {
-            if let Ok(value) = HeaderValue::from_str(value) {
+        let values = [
+            (sign::SIGNATURE, HeaderValue::try_from(value)),
+            (sign::DELIVERY, HeaderValue::from_str(delivery)),
+        ];
+        for (name, value) in values {
+            if let Ok(value) = value {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
