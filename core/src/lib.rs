@@ -15,6 +15,8 @@ pub mod service;
 pub mod stanza;
 pub mod store;
 pub mod stream;
+#[cfg(feature = "tls")]
+mod trust;
 #[cfg(test)]
 mod vectors;
 pub mod xml;

@@ -3,9 +3,6 @@
 #[cfg(not(feature = "tls"))]
 mod absent;
 #[cfg(feature = "tls")]
-#[cfg_attr(not(feature = "client"), allow(dead_code, reason = "a log-in is bound to it"))]
-mod certificate;
-#[cfg(feature = "tls")]
 mod session;
 mod settings;
 #[cfg(feature = "tls")]

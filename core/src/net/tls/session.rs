@@ -98,7 +98,7 @@ impl Session {
     pub(in crate::net) fn bindings(&self) -> ChannelBindings {
         let certificate = self.tls.peer_certificates().and_then(|chain| chain.first());
         let end_point = certificate
-            .and_then(|der| super::certificate::Certificate::read(der))
+            .and_then(|der| crate::trust::certificate::Certificate::read(der))
             .and_then(|certificate| certificate.end_point());
         // RFC 9266 §4.2: before TLS 1.3 it would need the extended master secret.
         let modern = self.tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);

@@ -15,7 +15,7 @@ const RSA: [u8; 8] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
 const ECDSA: [u8; 6] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
 
 /// What is read of a certificate.
-pub(super) struct Certificate<'c> {
+pub(crate) struct Certificate<'c> {
     whole: &'c [u8],
     /// `SubjectPublicKeyInfo`, as it is encoded.
     public_key: &'c [u8],
@@ -28,7 +28,7 @@ pub(super) struct Certificate<'c> {
 
 impl<'c> Certificate<'c> {
     /// Reads a certificate; `None` for what is none.
-    pub(super) fn read(whole: &'c [u8]) -> Option<Self> {
+    pub(crate) fn read(whole: &'c [u8]) -> Option<Self> {
         let mut outer = Der(Der(whole).value(SEQUENCE)?);
         let mut signed = Der(outer.value(SEQUENCE)?);
         let signature = Der(outer.value(SEQUENCE)?).value(OBJECT_ID)?;
@@ -44,22 +44,22 @@ impl<'c> Certificate<'c> {
     }
 
     /// Whether it is valid at `utc`, since the Unix epoch.
-    pub(super) fn is_valid_at(&self, utc: Duration) -> bool {
+    pub(crate) fn is_valid_at(&self, utc: Duration) -> bool {
         (self.valid.0..=self.valid.1).contains(&utc)
     }
 
     /// Whether nobody else issued it.
-    pub(super) fn is_its_own(&self) -> bool {
+    pub(crate) fn is_its_own(&self) -> bool {
         self.issuer == self.subject
     }
 
     /// SHA-256 of the whole certificate, and of its public key alone.
-    pub(super) fn fingerprints(&self) -> [[u8; 32]; 2] {
+    pub(crate) fn fingerprints(&self) -> [[u8; 32]; 2] {
         [self.whole, self.public_key].map(|bytes| Sha256::digest(bytes).into())
     }
 
     /// `tls-server-end-point` (RFC 5929 §4.1); `None` where that is not defined.
-    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+    pub(crate) fn end_point(&self) -> Option<Vec<u8>> {
         let sha256 = || Sha256::digest(self.whole).to_vec();
         let sha384 = || Sha384::digest(self.whole).to_vec();
         let sha512 = || Sha512::digest(self.whole).to_vec();
