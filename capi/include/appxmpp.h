@@ -585,8 +585,9 @@ appxmpp_result appxmpp_options_set_inbound_services(appxmpp_options *options,
 // Sets the file in which subscriptions and presence survive a restart; it is made if it is not
 // there. By default nothing survives.
 //
-// With the feature postgres a `postgresql://` URL can be given instead. A library built without what
-// is asked for fails with `APPXMPP_CONFIG` when the connection is opened.
+// With the feature postgres a `postgresql://` URL can be given instead, with sslmode and sslrootcert
+// as libpq has them; to another machine it is verify-full if nothing is said. A library built without
+// what is asked for fails with `APPXMPP_CONFIG` when the connection is opened.
 appxmpp_result appxmpp_options_set_state_file(appxmpp_options *options,
                                               const char *path,
                                               size_t len,

@@ -215,8 +215,9 @@ pub unsafe extern "C" fn appxmpp_options_set_inbound_services(
 /// Sets the file in which subscriptions and presence survive a restart; it is made if it is not
 /// there. By default nothing survives.
 ///
-/// With the feature postgres a `postgresql://` URL can be given instead. A library built without what
-/// is asked for fails with `APPXMPP_CONFIG` when the connection is opened.
+/// With the feature postgres a `postgresql://` URL can be given instead, with sslmode and sslrootcert
+/// as libpq has them; to another machine it is verify-full if nothing is said. A library built without
+/// what is asked for fails with `APPXMPP_CONFIG` when the connection is opened.
 ///
 /// # Safety
 /// See the conventions.

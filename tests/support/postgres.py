@@ -1,7 +1,9 @@
 """PostgreSQL as Debian packages it: a cluster of the tests' own, in a folder, on a unix socket.
 
 `python -m support.postgres -- cargo test` runs a command that finds it in APPXMPP_TEST_POSTGRES (a URL of a database it
-may do with as it likes). Its exit status is ours; the cluster is stopped and removed whatever happens.
+may do with as it likes), the same by TLS in APPXMPP_TEST_POSTGRES_TLS, and in APPXMPP_TEST_POSTGRES_AUTHORITIES a
+folder with `ours.pem`, who issued its certificate (for localhost), and `other.pem`, who did not. Its exit status is
+ours; the cluster is stopped and removed whatever happens.
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from . import folders
+from . import certs, folders
 from .process import Process, as_user
 from .servers import run_beside
 from .waiting import PATIENCE, until
 
 #: What a command under `python -m support.postgres` finds the URL in.
 VARIABLE = "APPXMPP_TEST_POSTGRES"
+#: Who connects over the network says this.
+PASSWORD = "s3cret"
 
 
 def _programs() -> Path | None:
@@ -37,24 +42,54 @@ class Postgres:
     user = "postgres"
     _numbers = itertools.count(1)
 
-    def __init__(self, *, fsync: bool = False, **settings: str | int) -> None:
-        """Without `fsync` it survives its own end but not the machine's; `settings` are those of postgresql.conf."""
+    def __init__(
+        self,
+        *,
+        fsync: bool = False,
+        network: bool = False,
+        certificate: certs.Certificate | None = None,
+        **settings: str | int,
+    ) -> None:
+        """Without `fsync` it survives its own end but not the machine's; `settings` are those of postgresql.conf.
+
+        With `network` it listens on 127.0.0.1 too, and with a `certificate` it speaks TLS there.
+        """
         programs = _programs()
         if programs is None:
             raise RuntimeError("PostgreSQL is not installed: run `make setup` as root, or apt-get install postgresql")
         self._programs = programs
-        self._settings = {"fsync": "on" if fsync else "off", **settings}
+        self.port = folders.free_ports(1)[0] if network else 5432
+        self._settings = {
+            "fsync": "on" if fsync else "off",
+            "listen_addresses": "127.0.0.1" if network else "",
+            "port": self.port,
+            **settings,
+        }
         self.folder = folders.folder("postgres", self.user)
         self.log = self.folder / "server.log"
         self._process: Process | None = None
         try:
-            options = ["--auth=trust", "--username=appxmpp", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            if certificate:
+                files = {"ssl_cert_file": certificate.certificate, "ssl_key_file": certificate.key}
+                self._settings |= {"ssl": "on", **{name: self._own(path) for name, path in files.items()}}
+            password = self.folder / "password"
+            password.write_text(PASSWORD)
+            options = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}", "--username=appxmpp"]
+            options += ["--encoding=UTF8", "--locale=C", "--no-sync"]
             self._run("initdb", "--pgdata", str(self.folder / "data"), *options)
             self.start()
             self._run("createdb", *self._connection(), "appxmpp")
         except BaseException:
             self.close()
             raise
+
+    def _own(self, path: Path) -> str:
+        """A copy that only the server reads: it takes no key that others could."""
+        copy = self.folder / path.name
+        copy.write_bytes(path.read_bytes())
+        copy.chmod(0o600)
+        folders.give(copy, self.user)
+        return str(copy)
 
     def _run(self, program: str, *arguments: str) -> str:
         argv = [*as_user(self.user), str(self._programs / program), *arguments]
@@ -64,11 +99,16 @@ class Postgres:
         return done.stdout
 
     def _connection(self) -> list[str]:
-        return ["--host", str(self.folder), "--username", "appxmpp"]
+        return ["--host", str(self.folder), "--port", str(self.port), "--username", "appxmpp"]
 
     def url(self, database: str = "appxmpp") -> str:
         """Where a program finds it."""
-        return f"postgresql:///{database}?host={self.folder}&user=appxmpp"
+        return f"postgresql:///{database}?host={self.folder}&port={self.port}&user=appxmpp"
+
+    def network_url(self, host: str = "localhost", **options: str | Path) -> str:
+        """The same over the network; `options` stand behind the `?`."""
+        told = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"postgresql://appxmpp:{PASSWORD}@{host}:{self.port}/appxmpp?{told}"
 
     def database(self) -> str:
         """The URL of a new, empty database."""
@@ -90,7 +130,7 @@ class Postgres:
             settings = [f"--{name}={value}" for name, value in self._settings.items()]
             argv = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder)]
             self._process = Process(
-                [*argv, "-c", "listen_addresses=", *settings],
+                [*argv, *settings],
                 name="postgres",
                 cwd=self.folder,
                 user=self.user,
@@ -150,8 +190,11 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with Postgres() as cluster:
-            return run_beside(command, {VARIABLE: cluster.url()})
+        with tempfile.TemporaryDirectory() as folder:
+            ours, _ = (certs.Authority(Path(folder), name) for name in ("ours", "other"))
+            with Postgres(network=True, certificate=ours.issue("DNS:localhost")) as cluster:
+                told = {f"{VARIABLE}_TLS": cluster.network_url(), f"{VARIABLE}_AUTHORITIES": folder}
+                return run_beside(command, {VARIABLE: cluster.url(), **told})
     except RuntimeError as error:
         print(f"support.postgres: {error}", file=sys.stderr)
         return 69

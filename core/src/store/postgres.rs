@@ -5,12 +5,17 @@
 //! four seconds is told, and then as long as the database cannot be reached.
 
 mod address;
+#[cfg(not(feature = "tls"))]
+mod clear;
+mod encryption;
 mod heart;
 mod link;
 mod news;
 mod schema;
 mod sharing;
 mod sql;
+#[cfg(feature = "tls")]
+mod tls;
 mod worker;
 
 use std::fmt;
@@ -26,6 +31,8 @@ use tokio_postgres::Row as SqlRow;
 use super::{Change, ContactKey, ContactState, DeadLetter, Done, Durability, Row, Shared, Store};
 use crate::error::{Error, ErrorKind, Result};
 use address::Address;
+#[cfg(not(feature = "tls"))]
+use clear as tls;
 use heart::Pulses;
 use link::{Link, Op};
 use worker::{Ask, Call, Finish, Join, Writer};
@@ -58,12 +65,18 @@ impl PostgresStore {
     /// Opens the store in the database at `url`, in the schema `appxmpp`, which is made or brought up to
     /// date if need be. The URL is one as PostgreSQL's own programs take,
     /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE` or `postgresql:///DATABASE?host=/FOLDER` with the
-    /// folder of a unix socket. There is no TLS: a host that is not this machine is taken only with
-    /// `sslmode=disable`. The password is never shown.
+    /// folder of a unix socket. The password is never shown.
+    ///
+    /// With the feature `tls`, `sslmode` and `sslrootcert` mean what they do to libpq: `require` is
+    /// encrypted, with whomever; `verify-ca` with a server that the authorities in the file
+    /// `sslrootcert` know; `verify-full` with one that they, or those of the operating system, know by
+    /// the host in the URL. Without them a connection to another machine is `verify-full`, and one on
+    /// this machine is not encrypted. Nothing crosses a network in the clear without `sslmode=disable`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for such an address, or one that is none. [`ErrorKind::Store`]: the database
-    /// cannot be reached within four seconds, refuses the user, or was made by a newer version.
+    /// [`ErrorKind::Config`] for an address that is none, asks for something else, or names a file without
+    /// certificates. [`ErrorKind::Store`]: the database cannot be reached within four seconds, is not
+    /// the one that was asked for, refuses the user, or was made by a newer version.
     pub fn open(url: &str) -> Result<Self> {
         Self::open_at(Address::parse(url)?)
     }
@@ -171,7 +184,10 @@ async fn open(link: &mut Link) -> Result<()> {
     loop {
         match link.connect().await {
             Ok(_) => break,
-            Err(failure) if link::is_lost(&failure) && since.elapsed() < worker::PATIENCE => {}
+            Err(failure)
+                if link::is_lost(&failure)
+                    && link::refusal(&failure).is_none()
+                    && since.elapsed() < worker::PATIENCE => {}
             Err(failure) => return Err(link::explain(&link.address, &Arc::new(failure))),
         }
     }

@@ -140,7 +140,7 @@ keys! {
         "Let listen be an address that other machines reach. Whoever has the key that the console prints can then play users."
 
     "store" url Text = "\"memory:\""
-        "Where subscriptions and presence are kept: memory:, sqlite:/PATH, or postgresql://USER:PASSWORD@HOST/DATABASE (or postgresql:///DATABASE?host=/FOLDER, the folder of its socket). With the latter two, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters. Several gateways may share a PostgreSQL database."
+        "Where subscriptions and presence are kept: memory:, sqlite:/PATH, or postgresql://USER:PASSWORD@HOST/DATABASE (or postgresql:///DATABASE?host=/FOLDER, the folder of its socket); to another machine by TLS, with sslmode and sslrootcert as PostgreSQL's own programs have them. With the latter two, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters. Several gateways may share a PostgreSQL database."
     "store" durable Bool = "true"
         "With sqlite and postgresql: a message or presence counts as sent when it is on disk, also while the XMPP server is away, and is kept until the server has read it. Without, it counts as sent when it is written to a live stream. An iq is never kept: whoever asks waits for the answer."
     "store" outbox_messages Number = "100000"

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 
+use super::encryption::{Asked, Place};
+use super::tls::{self, Connector};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where Debian's PostgreSQL has its socket, for an address without a host.
@@ -20,6 +22,7 @@ const SCHEMA: &str = "appxmpp";
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     pub(super) config: Config,
+    pub(super) connector: Connector,
     pub(super) schema: String,
     shown: String,
 }
@@ -29,24 +32,20 @@ impl Address {
     pub(super) fn parse(url: &str) -> Result<Self> {
         let is_url = url.starts_with("postgresql://") || url.starts_with("postgres://");
         // What is wrong with it is not repeated: it may be a piece of the password.
-        let mut config = is_url.then(|| Config::from_str(url).ok()).flatten().ok_or_else(|| {
+        let none = || {
             refuse(
                 "the address of the state store is not one of a PostgreSQL database; write postgresql://USER@HOST/DATABASE or \
                  postgresql:///DATABASE?host=/FOLDER/OF/SOCKET, special characters in the password as %XX",
             )
-        })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            config.host_path(SOCKETS);
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("appxmpp");
-        }
+        };
+        let (url, asked) = Asked::take(is_url.then_some(url).ok_or_else(none)?)?;
+        let mut config = Config::from_str(&url).map_err(|_| none())?;
+        complete(&mut config);
         let shown = shown(&config);
-        check_privacy(&config, &shown)?;
-        Ok(Self { config, schema: SCHEMA.to_owned(), shown })
+        let encryption = asked.decide(place(&config), &shown)?;
+        config.ssl_mode(encryption.ssl_mode());
+        let connector = tls::load(&encryption, &shown)?;
+        Ok(Self { config, connector, schema: SCHEMA.to_owned(), shown })
     }
 
     #[cfg(test)]
@@ -81,38 +80,51 @@ fn shown(config: &Config) -> String {
     shown + "/" + config.get_dbname().unwrap_or_default()
 }
 
-/// There is no TLS here, so what could be read on its way is sent only where that was asked for.
-fn check_privacy(config: &Config, shown: &str) -> Result<()> {
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(refuse(format!(
-            "the state store {shown} asks for TLS (sslmode=require), which this program does not speak with PostgreSQL; use its \
-             unix socket (host=/FOLDER), or a tunnel that ends on this machine"
-        )));
-    }
-    let is_here = |host: &Host| match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+/// Adds what is not said.
+fn complete(config: &mut Config) {
+    if config.get_hosts().is_empty() {
+        // A certificate is then for the address.
+        let addresses = config.get_hostaddrs().to_vec();
+        for address in &addresses {
+            config.host(address.to_string());
         }
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    };
-    let here = config.get_hosts().iter().all(is_here)
-        && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
-    if here || config.get_ssl_mode() == SslMode::Disable {
-        return Ok(());
+        if addresses.is_empty() {
+            config.host_path(SOCKETS);
+        }
     }
-    Err(refuse(format!(
-        "the state store {shown} is on another machine, and what it keeps would cross the network unencrypted; use a tunnel \
-         that ends on this machine, or say sslmode=disable if the network is private"
-    )))
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("appxmpp");
+    }
 }
 
-fn refuse(text: impl Into<String>) -> Error {
+/// The farthest of the places that an address names.
+fn place(config: &Config) -> Place {
+    let place = |host: &Host| match host {
+        #[cfg(unix)]
+        Host::Unix(_) => Place::Socket,
+        Host::Tcp(name) => match name.parse::<std::net::IpAddr>() {
+            Ok(ip) if ip.is_loopback() => Place::Loopback,
+            Err(_) if name == "localhost" => Place::Loopback,
+            _ => Place::Elsewhere,
+        },
+    };
+    let addresses = config.get_hostaddrs().iter();
+    let addresses =
+        addresses.map(|ip| if ip.is_loopback() { Place::Loopback } else { Place::Elsewhere });
+    config.get_hosts().iter().map(place).chain(addresses).max().unwrap_or(Place::Elsewhere)
+}
+
+pub(super) fn refuse(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, text.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     #[test]
@@ -140,11 +152,29 @@ mod tests {
     }
 
     #[test]
+    fn another_machine_is_reached_by_tls() {
+        for url in ["postgresql://bot:secret@db.example/chat", "postgres://h/a?sslmode=require"] {
+            match Address::parse(url) {
+                Ok(address) => assert_eq!(address.config.get_ssl_mode(), SslMode::Require),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!cfg!(feature = "tls") && text.contains("feature tls"), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_would_be_sent_in_the_clear_is_refused() {
         for (url, says) in [
-            ("postgresql://bot:secret@db.example/chat", "another machine"),
             ("postgresql://bot:secret@192.0.2.1/chat?sslmode=prefer", "another machine"),
-            ("postgresql://bot:secret@localhost/chat?sslmode=require", "sslmode=require"),
+            (
+                "postgresql://bot:secret@db/chat?hostaddr=192.0.2.1&sslmode=prefer",
+                "another machine",
+            ),
+            ("postgresql://bot:secret@localhost,db/chat?sslmode=prefer", "another machine"),
+            ("postgresql://bot:secret@db/chat?sslrootcert=/no/file", "sslrootcert=/no/file"),
+            ("postgresql://bot:secret@db/chat?sslmode=verify-ca", "sslrootcert=FILE"),
             ("postgresql://bot:secret@localhost:port/chat", "PostgreSQL database"),
             ("sqlite:/secret", "PostgreSQL database"),
         ] {

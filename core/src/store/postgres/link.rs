@@ -1,6 +1,7 @@
 //! One connection to the database, made anew when it breaks.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Notification, Row, Statement};
 
 use super::address::Address;
 use super::{schema, sql};
@@ -30,6 +31,12 @@ pub(super) enum Failure {
     #[error("it did not answer in time")]
     Silent,
 }
+
+/// TLS came to nothing: why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "nothing tries"))]
+pub(super) struct Untrusted(pub(super) String);
 
 /// A failure, for each of those who share it.
 pub(super) type Fault = Arc<Failure>;
@@ -229,7 +236,7 @@ async fn connect(
     address: &Address,
     notices: Option<UnboundedSender<Notification>>,
 ) -> Result<Client, Failure> {
-    let (client, mut connection) = address.config.connect(NoTls).await?;
+    let (client, mut connection) = address.config.connect(address.connector.clone()).await?;
     tokio::spawn(async move {
         // A connection that ends is noticed by whoever uses its client.
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
@@ -254,19 +261,31 @@ pub(super) fn is_lost(failure: &Failure) -> bool {
                 || ["57P01", "57P02", "57P03", "57P05"].contains(&code.code())
                 || *code == SqlState::TOO_MANY_CONNECTIONS
         }
-        None => error.is_closed() || is_io(error),
+        None => error.is_closed() || is_io(error) || refusal(failure).is_some(),
     }
 }
 
+/// What a failure is due to, and that to something else.
+fn sources(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&error| error.source())
+}
+
 fn is_io(error: &tokio_postgres::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    sources(error).any(|error| error.is::<std::io::Error>())
+}
+
+/// Why a connection was not encrypted as was asked, and what to do, if that is what failed. It is not
+/// for the user or its password to mend, and may be mended at any time: a certificate is renewed.
+pub(super) fn refusal(failure: &Failure) -> Option<String> {
+    let Failure::Database(error) = failure else { return None };
+    sources(error).find_map(|error| match error.downcast_ref::<Untrusted>() {
+        Some(Untrusted(why)) => Some(why.clone()),
+        // The library has no other sign of it.
+        None => (error.to_string() == "server does not support TLS").then(|| {
+            "the server does not speak TLS; turn it on (ssl = on in postgresql.conf), or say sslmode=disable if the network is private"
+                .to_owned()
+        }),
+    })
 }
 
 pub(super) fn explain(address: &Address, fault: &Fault) -> Error {
@@ -279,13 +298,10 @@ fn reason(error: &tokio_postgres::Error) -> String {
         Some(error) => error.message().to_owned(),
         None => {
             let mut text = error.to_string();
-            let mut source = std::error::Error::source(error);
-            while let Some(error) = source {
-                let further = error.to_string();
+            for further in sources(error).map(ToString::to_string) {
                 if !text.contains(&further) {
                     text = format!("{text}: {further}");
                 }
-                source = error.source();
             }
             text
         }
@@ -293,6 +309,9 @@ fn reason(error: &tokio_postgres::Error) -> String {
 }
 
 fn sentence(address: &Address, failure: &Failure) -> String {
+    if let Some(why) = refusal(failure) {
+        return format!("the state store {address} cannot be reached by TLS: {why}");
+    }
     let code = match failure {
         Failure::Database(error) => error.code().map(SqlState::code).unwrap_or_default(),
         Failure::Silent => "",

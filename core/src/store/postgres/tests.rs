@@ -1,6 +1,9 @@
 //! On the database that APPXMPP_TEST_POSTGRES names (`make test-rust` starts one), each test in a schema
 //! of its own.
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use std::time::Duration;
