@@ -75,6 +75,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE inbox ADD COLUMN lane bigint, ADD COLUMN turn bigint GENERATED ALWAYS AS IDENTITY;
     ALTER TABLE dead_letter ADD COLUMN lane bigint;
     CREATE INDEX inbox_lane ON inbox (lane, queue, turn)",
+    "
+    -- Version 1 was for one process at first: its rows have the name of the app alone, and it numbered
+    -- its runs. A member that is gone has left them, and members after it go on with its numbers, so that
+    -- no delivery gets an id that there is.
+    ALTER TABLE member ADD COLUMN IF NOT EXISTS heir bigint;
+    SELECT setval(pg_get_serial_sequence('member', 'id'), greatest(max(value), nextval(pg_get_serial_sequence('member', 'id'))))
+        FROM count WHERE name = 'runs' HAVING count(*) > 0;
+    INSERT INTO member (queue, beat, up) SELECT queue, '-infinity', false
+        FROM (SELECT queue FROM inbox UNION SELECT queue FROM outbox UNION SELECT queue FROM outbox_done) AS alone
+        WHERE strpos(queue, '/') = 0;
+    UPDATE inbox SET queue = queue || '/' || (SELECT max(id) FROM member WHERE member.queue = inbox.queue)
+        WHERE strpos(queue, '/') = 0;
+    UPDATE outbox SET queue = queue || '/' || (SELECT max(id) FROM member WHERE member.queue = outbox.queue)
+        WHERE strpos(queue, '/') = 0;
+    UPDATE outbox_done SET queue = queue || '/' || (SELECT max(id) FROM member WHERE member.queue = outbox_done.queue)
+        WHERE strpos(queue, '/') = 0",
 ];
 
 /// Held while the schema is looked at and changed, so that of two processes one waits ("axmp").

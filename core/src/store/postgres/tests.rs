@@ -3,6 +3,7 @@
 
 #[cfg(feature = "tls")]
 mod tls;
+mod upgrade;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
