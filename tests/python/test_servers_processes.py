@@ -126,37 +126,38 @@ def subscribe(phone: Phone) -> None:
     phone.heard.wait(lambda element: (element.tag, element.get("from"), element.get("type")) == told, SOON)
 
 
-def test_presence_is_the_same_seen_from_any_process(ejabberd: Server, start: Start) -> None:
+@pytest.fixture
+def seen(ejabberd: Server, start: Start) -> Iterator[tuple[list[Gateway], Phone]]:
+    """Three gateways, and a contact that the app sees."""
     gateways = start(ejabberd, 3)
     for gateway in gateways:
         gateway.wait_ready()
-    account = ejabberd.account("contact")
-    with Phone(ejabberd, account, "phone") as phone:
+    with Phone(ejabberd, ejabberd.account("contact")) as phone:
         subscribe(phone)
-        for show, number in SHOWS.items():
-            phone.send(f"<presence><show>{show}</show></presence>")
-            for gateway in gateways:
-                wait_shown(gateway, account.jid, (True, number))
-        phone.send("<presence type='unavailable'/>")
+        yield gateways, phone
+
+
+def test_presence_is_the_same_seen_from_any_process(seen: tuple[list[Gateway], Phone]) -> None:
+    gateways, phone = seen
+    for show, number in SHOWS.items():
+        phone.send(f"<presence><show>{show}</show></presence>")
         for gateway in gateways:
-            wait_shown(gateway, account.jid, (False, None))
-
-
-def test_presence_that_changes_quickly_ends_the_same_in_every_process(ejabberd: Server, start: Start) -> None:
-    gateways = start(ejabberd, 3)
+            wait_shown(gateway, phone.bare, (True, number))
+    phone.send("<presence type='unavailable'/>")
     for gateway in gateways:
-        gateway.wait_ready()
-    account = ejabberd.account("contact")
-    with Phone(ejabberd, account, "phone") as phone:
-        subscribe(phone)
-        # ejabberd hands them out at random: which process reads which of them first is anybody's guess.
-        for show in [*SHOWS, "gone"] * 2:
-            phone.send("".join(f"<presence><show>{before}</show></presence>" for before in SHOWS))
-            is_gone = show == "gone"
-            phone.send("<presence type='unavailable'/>" if is_gone else f"<presence><show>{show}</show></presence>")
-            expected = (False, None) if is_gone else (True, SHOWS[show])
-            for gateway in gateways * 2:
-                wait_shown(gateway, account.jid, expected)
+        wait_shown(gateway, phone.bare, (False, None))
+
+
+def test_presence_that_changes_quickly_ends_the_same_in_every_process(seen: tuple[list[Gateway], Phone]) -> None:
+    gateways, phone = seen
+    # ejabberd hands them out at random: which process reads which of them first is anybody's guess.
+    for show in [*SHOWS, "gone"] * 2:
+        phone.send("".join(f"<presence><show>{before}</show></presence>" for before in SHOWS))
+        is_gone = show == "gone"
+        phone.send("<presence type='unavailable'/>" if is_gone else f"<presence><show>{show}</show></presence>")
+        expected = (False, None) if is_gone else (True, SHOWS[show])
+        for gateway in gateways * 2:
+            wait_shown(gateway, phone.bare, expected)
 
 
 def test_what_waits_for_a_killed_process_is_delivered_once_by_another(
