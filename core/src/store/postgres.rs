@@ -108,7 +108,7 @@ impl PostgresStore {
                 return;
             }
             let (mut link, (), ()) = tokio::join!(
-                Writer::new(link, unreported).run(receiver, wake),
+                Writer::new(link, unreported, Arc::clone(&pulses)).run(receiver, wake),
                 worker::answer(Link::new(Arc::clone(&address)), questions),
                 worker::members(address, joiners, Arc::clone(&pulses)),
             );

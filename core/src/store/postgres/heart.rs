@@ -309,10 +309,14 @@ pub(super) fn fellow_of(row: &Row) -> Fellow {
     }
 }
 
-/// Makes a member that is gone ours to take over, if it is nobody else's who is there.
+/// Makes a member that is gone ours to take over, if it is nobody else's who is there; not while it
+/// [writes](sql::fence), should it be there after all.
 const CLAIM: &str = "
-    UPDATE member SET heir = $2 WHERE id = $1
-    AND (heir IS NULL OR heir = $2 OR heir NOT IN (SELECT id FROM member WHERE heir IS NULL)) RETURNING id";
+    UPDATE member SET heir = $2 WHERE id = (
+        SELECT id FROM member WHERE id = $1
+        AND (heir IS NULL OR heir = $2 OR heir NOT IN (SELECT id FROM member WHERE heir IS NULL))
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) RETURNING id";
 
 /// Adds what was counted, and gives the sums.
 const ADD: &str = "

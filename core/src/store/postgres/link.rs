@@ -288,6 +288,12 @@ pub(super) fn refusal(failure: &Failure) -> Option<String> {
     })
 }
 
+/// Whether it is the [fence](sql::fence) of a member that failed.
+pub(super) fn is_fenced(failure: &Failure) -> bool {
+    let Failure::Database(error) = failure else { return false };
+    error.code() == Some(&SqlState::DIVISION_BY_ZERO)
+}
+
 pub(super) fn explain(address: &Address, fault: &Fault) -> Error {
     Error::new(ErrorKind::Store, sentence(address, fault)).with_source(Arc::clone(fault))
 }
@@ -311,6 +317,11 @@ fn reason(error: &tokio_postgres::Error) -> String {
 fn sentence(address: &Address, failure: &Failure) -> String {
     if let Some(why) = refusal(failure) {
         return format!("the state store {address} cannot be reached by TLS: {why}");
+    }
+    if is_fenced(failure) {
+        return format!(
+            "the state store {address} takes nothing more from this process, which was out of its reach so long that another one took over; start it again"
+        );
     }
     let code = match failure {
         Failure::Database(error) => error.code().map(SqlState::code).unwrap_or_default(),

@@ -23,6 +23,26 @@ macro_rules! op {
 
 pub(super) use op;
 
+/// Fails if others take over from a member, or have; and they do not before the transaction has ended.
+/// What it stored otherwise, nobody would come for.
+pub(super) fn fence(member: u64) -> Op {
+    op!(
+        "SELECT 1 / count(*) FROM (SELECT FROM member WHERE id = $1 AND heir IS NULL FOR SHARE) AS mine",
+        member.cast_signed()
+    )
+}
+
+/// The queue into which a change puts something.
+pub(super) fn queue_of(change: &Change) -> Option<&str> {
+    match change {
+        Change::OutboxPut(queue, _)
+        | Change::InboxPut(queue, _)
+        | Change::Replay(queue, _)
+        | Change::Inherit(queue, _) => Some(queue),
+        _ => None,
+    }
+}
+
 /// Whether a statement gives a row for each change.
 pub(super) fn gives_a_row(op: &Op) -> bool {
     op.sql == INBOX_PUT

@@ -401,6 +401,57 @@ fn what_a_process_leaves_is_one_other_s() {
     assert!(others.iter().all(Service::holds) && !others.iter().any(Service::is_evicted));
 }
 
+#[test]
+fn a_process_that_was_taken_over_from_stores_nothing_that_nobody_would_come_for() {
+    let Some(place) = place() else { return };
+    let [first, second] = [(); 2].map(|()| service(&place, Quotas::default()));
+    for service in [&first, &second] {
+        service.restore_deliveries().unwrap();
+    }
+    keep(&first, "c@example.com", "1");
+    let number = |service: &Service| service.queue().rsplit('/').next().unwrap().to_owned();
+    let sql = "UPDATE member SET heir = $1::text::bigint WHERE id = $2::text::bigint";
+    let values: Vec<link::Value> = vec![Box::new(number(&second)), Box::new(number(&first))];
+    open(&place).ask(Op { sql, values }).unwrap();
+    let late = first.keep_delivery(&message(&first, "c@example.com", "2"));
+    let presence = Change::Presence(key("bot@bot.example.com", "c@example.com"), None);
+    let text = refusal(first.keep(vec![presence, late], Durability::Now));
+    assert!(text.contains("another one took over; start it again"), "{text}");
+    let store = open(&place);
+    assert_eq!(run(&store, "SELECT FROM inbox").len(), 1);
+    until("the end", || first.is_evicted());
+    // Where it stores what is nobody's queue, it is not in the way.
+    first.keep(vec![put(1)], Durability::Now).unwrap();
+    keep(&second, "d@example.com", "3");
+}
+
+#[test]
+fn a_process_that_writes_is_not_taken_over_from_before_it_has_written() {
+    let Some(place) = place() else { return };
+    let service = service(&place, Quotas::default());
+    let store = open(&place);
+    kill_one(&store, "bot.example.com", |_| Vec::new());
+    run(&store, "UPDATE member SET beat = '-infinity' WHERE up");
+    // As long as this transaction lasts.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut link = Link::new(Arc::new(place.clone()));
+    let begun = "BEGIN; SELECT FROM member WHERE beat = '-infinity' FOR SHARE";
+    runtime.block_on(async { link.client().await.unwrap().batch_execute(begun).await }).unwrap();
+    let number = service.queue().rsplit('/').next().unwrap().parse::<u64>().unwrap();
+    let beat = || service_beat(&store, number);
+    let before = beat();
+    until("a beat, and another one that has looked around", || beat() > before + 1_500_000);
+    assert!(service.next_legacy().unwrap().is_none(), "it was taken over");
+    runtime.block_on(async { link.client().await.unwrap().batch_execute("COMMIT").await }).unwrap();
+    until("the take-over", || service.next_legacy().unwrap().is_some());
+}
+
+/// When a member was there, in microseconds.
+fn service_beat(store: &PostgresStore, number: u64) -> u64 {
+    let rows = store.ask(heart::fellows("bot.example.com", 0)).unwrap();
+    rows.iter().map(heart::fellow_of).find(|it| it.number == number).unwrap().beat
+}
+
 fn message(service: &Service, sender: &str, body: &str) -> Delivery {
     let scope = crate::xml::Scope::stream(crate::ns::COMPONENT);
     let xml = format!(

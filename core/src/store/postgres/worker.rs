@@ -80,14 +80,15 @@ fn places(calls: &[Call], rows: &[Row]) -> Vec<Placed> {
 pub(super) struct Writer {
     link: Link,
     unreported: Unreported,
+    pulses: Pulses,
     pending: VecDeque<Call>,
     /// Since when the database cannot be reached.
     down: Option<Instant>,
 }
 
 impl Writer {
-    pub(super) fn new(link: Link, unreported: Unreported) -> Self {
-        Self { link, unreported, pending: VecDeque::new(), down: None }
+    pub(super) fn new(link: Link, unreported: Unreported, pulses: Pulses) -> Self {
+        Self { link, unreported, pulses, pending: VecDeque::new(), down: None }
     }
 
     /// Writes until nobody can call any more, and then what is left. Gives the connection back.
@@ -165,9 +166,21 @@ impl Writer {
 
     fn ops(&self, count: usize) -> Vec<Op> {
         let group = || self.pending.iter().take(count);
-        let mut ops = sql::ops(group().flat_map(|call| &call.changes));
+        let mut ops = self.fences(count);
+        ops.extend(sql::ops(group().flat_map(|call| &call.changes)));
         ops.extend(group().flat_map(|call| &call.news).map(|news| sql::tell(news.clone())));
         ops
+    }
+
+    /// For each member here that a group puts something into the queue of.
+    fn fences(&self, count: usize) -> Vec<Op> {
+        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let puts = |queue: &str| {
+            let mut changes = self.pending.iter().take(count).flat_map(|call| &call.changes);
+            changes.any(|change| sql::queue_of(change) == Some(queue))
+        };
+        let putting = pulses.iter().map(|pulse| &pulse.member).filter(|it| puts(&it.queue));
+        putting.map(|member| sql::fence(member.number)).collect()
     }
 
     /// The connection broke. Changes are the same applied twice, so they are applied again on the next
