@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import re
+import signal
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -107,9 +108,12 @@ def heard_texts(phone: Phone) -> list[str]:
     return [body for body in bodies if body]
 
 
+def database(store: str) -> str:
+    return re.sub(r"^postgresql:///(\w+)\?.*", r"\1", store)
+
+
 def rows(postgres: Postgres, store: str, table: str) -> int:
-    database = re.sub(r"^postgresql:///(\w+)\?.*", r"\1", store)
-    return int(postgres.query(f"SELECT count(*) FROM appxmpp.{table}", database)[0][0])
+    return int(postgres.query(f"SELECT count(*) FROM appxmpp.{table}", database(store))[0][0])
 
 
 def subscribe(phone: Phone) -> None:
@@ -226,6 +230,80 @@ def test_what_was_accepted_is_sent_when_its_process_is_killed(
         numbers = [int(text[1:]) for text in dict.fromkeys(heard)]
         assert numbers == sorted(numbers), "first comers are in order"
         assert max(collections.Counter(heard).values()) <= 2
+
+
+@pytest.fixture
+def pair(ejabberd: Server, store: str, web: Callback) -> Iterator[list[Gateway]]:
+    """Two gateways whose connections to the database have the names of their places in it: `one` and `two`."""
+    app = {"backend": ejabberd.backend(), "secret": "s3cret", "url": web.url, "webhook_timeout_seconds": 60}
+    with ExitStack() as stack:
+        envs = [{"APPXMPP_STORE_URL": f"{store}&application_name={name}"} for name in ("one", "two")]
+        gateways = [stack.enter_context(Gateway([app], env=env, drain_seconds=1)) for env in envs]
+        yield [gateway.wait_ready() for gateway in gateways]
+
+
+def speaks(gateway: Gateway, phone: Phone, web: Callback, text: str) -> None:
+    """Both ways, whichever process it comes to."""
+    until(lambda: send(gateway, phone.bare, f"to {text}") == 202, SOON, what="a process that sends")
+    until(lambda: f"to {text}" in heard_texts(phone), SOON, what="what it sends")
+    say(phone, f"from {text}")
+    assert web.posts.wait(lambda post: text_of(post) == f"from {text}", SOON)
+
+
+def test_a_process_that_stood_still_goes_on(
+    ejabberd: Server, pair: list[Gateway], web: Callback, postgres: Postgres, store: str
+) -> None:
+    first, _ = pair
+    silent = "SELECT count(*) FROM appxmpp.member WHERE beat < clock_timestamp() - interval '6 s'"
+    with Phone(ejabberd, ejabberd.account("patient")) as phone:
+        first.process.signal(signal.SIGSTOP)
+        until(lambda: postgres.query(silent, database(store)) == [["1"]], SOON, what="silence")
+        # Some of it comes to the one that stands still.
+        texts = [f"meanwhile {number}" for number in range(10)]
+        for text in texts:
+            say(phone, text)
+        first.process.signal(signal.SIGCONT)
+        until(lambda: set(texts) <= {text_of(post) for post in web.posts}, SOON, what="what came meanwhile")
+        speaks(first, phone, web, "the first")
+    assert first.process.running()
+    assert rows(postgres, store, "member") == 2
+
+
+def test_a_process_that_others_took_over_from_ends_and_serves_again_when_it_is_started(
+    ejabberd: Server, pair: list[Gateway], web: Callback, postgres: Postgres, store: str
+) -> None:
+    first, second = pair
+    release = threading.Event()
+
+    def answer(_: Post) -> bytes:
+        release.wait(SOON)
+        return http_answer(204)
+
+    web.answer = answer
+    texts = [f"{number}" for number in range(20)]
+    with Phone(ejabberd, ejabberd.account("patient")) as phone:
+        for text in texts:
+            say(phone, text)
+        until(lambda: rows(postgres, store, "inbox") == len(texts), SOON, what="every message in the store")
+        first.process.signal(signal.SIGSTOP)
+        # As where the database, or what is between, takes a silent connection for dead.
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'one'"
+        assert postgres.query(ended), "it had no connection"
+        until(lambda: rows(postgres, store, "member") == 1, SOON, what="the take-over")
+        release.set()
+        until(lambda: rows(postgres, store, "inbox") == 0, SOON, what="everything to be delivered")
+        first.process.signal(signal.SIGCONT)
+        # What Restart=on-failure of systemd starts again.
+        assert first.process.wait(SOON) == 1
+        assert "another gateway took over from this one" in first.process.all_output()
+        delivered = collections.Counter(text_of(post) for post in web.posts)
+        assert set(texts) <= delivered.keys()
+        first.start()
+        first.wait_ready()
+        assert rows(postgres, store, "member") == 2
+        for gateway in pair:
+            speaks(gateway, phone, web, f"{gateway.port}")
+    assert second.process.running()
 
 
 def test_the_second_process_stands_by_and_takes_over(prosody: Server, start: Start, web: Callback) -> None:

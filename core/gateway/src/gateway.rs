@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use appxmpp::Result;
 use appxmpp::store::{MemoryStore, PostgresStore, SqliteStore, Store};
-use tokio::sync::watch;
+use appxmpp::{Error, ErrorKind, Result};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -70,7 +70,8 @@ impl Gateway {
     /// Runs until `stop` says so; `started` is told where the servers listen.
     ///
     /// # Errors
-    /// What keeps it from starting: settings, store, or an address that is in use.
+    /// What keeps it from starting: settings, store, or an address that is in use. [`ErrorKind::Store`] if
+    /// it ended because other processes have taken over from it.
     pub async fn run(
         config: Config,
         mut stop: watch::Receiver<shutdown::Stop>,
@@ -84,11 +85,12 @@ impl Gateway {
             Some(listen) => Some(Server::bind(listen).await?),
             None => None,
         };
+        let evicted = Arc::new(Notify::new());
         let mut apps = Vec::with_capacity(config.apps.len());
         for app in config.apps {
             let keeps = !matches!(config.store, config::Store::Memory);
             let (store, metrics) = (store(&config.store)?, Arc::clone(&metrics));
-            apps.push(App::open(app, store, keeps, config.outbox, metrics)?);
+            apps.push(App::open(app, store, keeps, config.outbox, metrics, Arc::clone(&evicted))?);
         }
         let gateway = Arc::new(Self { http: config.http, metrics, apps, settings });
         let addresses =
@@ -115,7 +117,11 @@ impl Gateway {
             // Not to the log: whoever has the key can play users.
             terminal::line(&format!("development console: {}", page.url));
         }
-        shutdown::reached(&mut stop, shutdown::Stop::Drain).await;
+        let outcome = tokio::select! {
+            () = shutdown::reached(&mut stop, shutdown::Stop::Drain) => Ok(()),
+            // It could go on only as another member, with nothing of what it has in memory: as a new process.
+            () = evicted.notified() => Err(taken_over()),
+        };
         tracing::info!(seconds = drain.as_secs(), "stopping: finishing what is under way");
         let deadline = Instant::now() + drain;
         let _ = closing.send(true);
@@ -131,8 +137,13 @@ impl Gateway {
                 tracing::warn!("stopped at once: asked twice");
             }
         }
-        Ok(())
+        outcome
     }
+}
+
+fn taken_over() -> Error {
+    let text = "another gateway took over from this one, which was out of the state store's reach too long; start it again";
+    Error::new(ErrorKind::Store, text)
 }
 
 fn store(store: &config::Store) -> Result<Box<dyn Store>> {

@@ -336,11 +336,14 @@ impl App {
     /// next one comes when this one is [done](Claimed::done). Any number of threads may wait.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the app was closed and no delivery is left.
+    /// [`ErrorKind::Closed`] when the app was closed and no delivery is left. [`ErrorKind::Store`] when
+    /// other processes took over from this one, which was out of a shared store's reach too long: open
+    /// the app again.
     pub async fn next_batch(&self, max: usize) -> Result<Vec<Claimed>> {
         let inner = self.inner()?;
         match Claim::new(inner, max).await {
             Some(claimed) => Ok(claimed),
+            None if inner.service.is_evicted() => Err(evicted()),
             None => Err(Error::new(ErrorKind::Closed, "the app is closed: no delivery will come")),
         }
     }
@@ -495,6 +498,11 @@ impl Queue {
         self.pullers.drain(..).for_each(Waker::wake);
         self.wake_others();
     }
+}
+
+fn evicted() -> Error {
+    let text = "another process took over from this one, which was out of the state store's reach too long; start it again";
+    Error::new(ErrorKind::Store, text)
 }
 
 /// What is kept of the time for closing to say goodbye.

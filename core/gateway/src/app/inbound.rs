@@ -80,11 +80,9 @@ impl App {
     /// Takes over what other processes left; `false` if others did that to this one.
     async fn hear(&self) -> bool {
         if self.service.is_evicted() {
-            tracing::error!(
-                app = self.config().id,
-                "another gateway goes on with this app; this one serves it again after a restart"
-            );
+            tracing::error!(app = self.config().id, "another gateway goes on with this app");
             self.connection.close(Duration::from_secs(1)).await;
+            self.evicted.notify_one();
             return false;
         }
         let left = take_over(&self.service, self.outbox.as_ref(), &self.connection).await;

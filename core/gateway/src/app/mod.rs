@@ -57,6 +57,8 @@ pub struct App {
     task: Mutex<Option<JoinHandle<()>>>,
     /// The store has news for the service.
     news: Notify,
+    /// Told when other processes have taken over from this one.
+    evicted: Arc<Notify>,
     engine: Arc<Engine<Stream>>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,

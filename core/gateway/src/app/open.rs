@@ -20,7 +20,8 @@ use crate::metrics::Metrics;
 
 impl App {
     /// Opens the stream of `config` and starts to serve it. `keeps` says whether `store` outlives the
-    /// process, so that deliveries are worth keeping in it, and `outbox` what may wait there to be sent.
+    /// process, so that deliveries are worth keeping in it, and `outbox` what may wait there to be sent. `evicted` is
+    /// told should other processes take over from this one.
     ///
     /// # Errors
     /// [`appxmpp::ErrorKind::Config`] for settings that cannot work, [`appxmpp::ErrorKind::Store`] for a store that cannot
@@ -31,6 +32,7 @@ impl App {
         keeps: bool,
         outbox: Option<OutboxLimits>,
         metrics: Arc<Metrics>,
+        evicted: Arc<Notify>,
     ) -> Result<Arc<Self>> {
         let config = Arc::new(config);
         let own = Jid::parse(&config.domain)?;
@@ -84,6 +86,7 @@ impl App {
             stream,
             task: Mutex::default(),
             news: Notify::new(),
+            evicted,
             metrics,
             config: RwLock::new(config),
         });
