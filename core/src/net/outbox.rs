@@ -175,6 +175,15 @@ impl LiveOutbox {
     /// none, `changes`. The stanzas must be ones that the stream takes: the service's, or checked by
     /// [`Connection::batch`].
     pub fn keep_reply(self: &Arc<Self>, stanzas: &[Outgoing], changes: Vec<Change>) -> Keeping {
+        self.keep_by(Outbox::accept, stanzas, changes)
+    }
+
+    fn keep_by(
+        self: &Arc<Self>,
+        accept: fn(&mut Outbox, Duration, &[Outgoing]) -> Accepted,
+        stanzas: &[Outgoing],
+        changes: Vec<Change>,
+    ) -> Keeping {
         let now = utc();
         let mut state = self.lock();
         if state.closed {
@@ -183,7 +192,7 @@ impl LiveOutbox {
         if self.service.is_shared() && (state.gathering.rows.is_empty() || !changes.is_empty()) {
             state.outbox.leave_room();
         }
-        let accepted = state.outbox.accept(now, stanzas);
+        let accepted = accept(&mut state.outbox, now, stanzas);
         let count = accepted.len();
         let error = (count < stanzas.len()).then(|| full(stanzas.len() - count));
         if let Some(error) = &error {
@@ -224,12 +233,12 @@ impl LiveOutbox {
     }
 
     /// [`LiveOutbox::keep`] for the service's own stanzas that [must not get
-    /// lost](crate::service::Inbound::lasting). Gives back what could not be stored: that is to be sent
-    /// as everything else is.
+    /// lost](crate::service::Inbound::lasting), for which there is room where there is none for
+    /// messages. Gives back what could not be stored: that is to be sent as everything else is.
     pub async fn keep_lasting(self: &Arc<Self>, mut stanzas: Vec<Bytes>) -> Vec<Bytes> {
         if !stanzas.is_empty() {
             let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
-            let kept = self.keep_reply(&outgoing, Vec::new()).await;
+            let kept = self.keep_by(Outbox::accept_lasting, &outgoing, Vec::new()).await;
             stanzas.drain(..kept.stored);
         }
         stanzas

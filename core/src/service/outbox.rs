@@ -220,15 +220,33 @@ impl Outbox {
     /// Takes the messages of one call, or as many from the first on as there is room for: they are
     /// to be stored. `utc` is the time since the Unix epoch.
     pub fn accept(&mut self, utc: Duration, stanzas: &[Outgoing]) -> Accepted {
+        self.accept_within(self.limits, utc, stanzas)
+    }
+
+    /// [`Outbox::accept`] for what nobody asks for twice. An eighth more than the bounds is kept for it,
+    /// so that messages of the app which fill the outbox do not push it out.
+    pub fn accept_lasting(&mut self, utc: Duration, stanzas: &[Outgoing]) -> Accepted {
+        let OutboxLimits { stanzas: count, bytes, .. } = self.limits;
+        let (count, bytes) = (count + count.div_ceil(8), bytes + bytes.div_ceil(8));
+        let limits = OutboxLimits { stanzas: count, bytes, ..self.limits };
+        self.accept_within(limits, utc, stanzas)
+    }
+
+    fn accept_within(
+        &mut self,
+        limits: OutboxLimits,
+        utc: Duration,
+        stanzas: &[Outgoing],
+    ) -> Accepted {
         let expires = utc + self.limits.expiry;
         let first = self.last + 1;
         let mut charge = stanzas.first().map_or(0, |stanza| stanza.tail.len());
         let mut count = 0;
         for stanza in stanzas {
             charge += stanza.head.len();
-            let full = self.entries.len() >= self.limits.stanzas
+            let full = self.entries.len() >= limits.stanzas
                 // One call that is larger than the bound by itself still passes alone.
-                || (!self.entries.is_empty() && self.bytes + charge > self.limits.bytes);
+                || (!self.entries.is_empty() && self.bytes + charge > limits.bytes);
             if full {
                 break;
             }

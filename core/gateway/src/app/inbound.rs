@@ -72,7 +72,7 @@ impl App {
             let _ = self.connection.confirm(stanzas);
             // Only now: who gets an answer may take what was sent before for received.
             self.say(&answers);
-            self.say_lasting(&lasting).await;
+            self.say_lasting(lasting).await;
             deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
     }
@@ -115,8 +115,16 @@ impl App {
     }
 
     /// Says what nobody asks for twice: stored, where there is an outbox.
-    async fn say_lasting(&self, stanzas: &[Bytes]) {
-        for stanza in stanzas {
+    async fn say_lasting(&self, stanzas: Vec<Bytes>) {
+        let left = match &self.outbox {
+            Some(outbox) => outbox.keep_lasting(stanzas.clone()).await,
+            None => stanzas.clone(),
+        };
+        let stored = stanzas.len() - left.len();
+        for stanza in &stanzas[..stored] {
+            self.metrics.stanza(Direction::Out, kind_of(&String::from_utf8_lossy(stanza)));
+        }
+        for stanza in &left {
             self.stream.reply(&String::from_utf8_lossy(stanza), Vec::new()).await;
         }
     }

@@ -7,15 +7,32 @@ use crate::store::MemoryStore;
 
 /// An outbox with three stored messages, whose connection is never up.
 async fn outbox() -> Arc<LiveOutbox> {
+    outbox_with(OutboxLimits::default()).await
+}
+
+async fn outbox_with(limits: OutboxLimits) -> Arc<LiveOutbox> {
     let backend = Backend::parse("component://app.example:secret@127.0.0.1:1").unwrap();
     let config = ConnectionConfig::for_backend(&backend, None).unwrap();
     let connection = Connection::open_on(&tokio::runtime::Handle::current(), config);
     let config = ServiceConfig::new("app", "app.example").unwrap();
     let service = Arc::new(Service::new(config, Box::new(MemoryStore::new())).unwrap());
-    let outbox = LiveOutbox::new(connection, service, OutboxLimits::default());
+    let outbox = LiveOutbox::new(connection, service, limits);
     let stanzas = ["<message/>"; 3].map(|it| Outgoing::whole(Bytes::from_static(it.as_bytes())));
     assert_eq!(outbox.keep_reply(&stanzas, Vec::new()).await.stored, 3);
     outbox
+}
+
+#[tokio::test]
+async fn an_answer_to_a_subscription_has_room_where_messages_have_none() {
+    let outbox = outbox_with(OutboxLimits { stanzas: 3, ..OutboxLimits::default() }).await;
+    let message = [Outgoing::whole(Bytes::from_static(b"<message/>"))];
+    let refused = outbox.keep_reply(&message, Vec::new()).await;
+    assert_eq!(refused.error.unwrap().kind(), ErrorKind::Backpressure);
+    let answer = || vec![Bytes::from_static(b"<presence type='subscribed'/>")];
+    assert!(outbox.keep_lasting(answer()).await.is_empty(), "it is stored");
+    assert_eq!(outbox.stats().waiting, 4);
+    // That room has a bound too.
+    assert_eq!(outbox.keep_lasting(answer()).await, answer());
 }
 
 fn counts(outbox: &LiveOutbox) -> (usize, usize, u64) {
