@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::net::{Event, keep_deliveries, released, take_over};
-use appxmpp::service::{Delivery, DropReason, Turns};
+use appxmpp::service::{Delivery, DropReason, Outgoing, Turns};
 use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ impl App {
                 }
                 self.take(event, origin.elapsed(), &mut arrived);
             }
-            let Arrived { mut deliveries, mut answers, lasting } = arrived;
+            let Arrived { mut deliveries, mut answers, lasting, declined } = arrived;
             if self.keeps && !deliveries.is_empty() {
                 self.keep(&mut deliveries, &mut answers).await;
             }
@@ -73,6 +73,7 @@ impl App {
             // Only now: who gets an answer may take what was sent before for received.
             self.say(&answers);
             self.say_lasting(lasting).await;
+            self.say_declined(declined).await;
             deliveries.into_iter().for_each(|delivery| self.engine.queue(delivery));
         }
     }
@@ -127,6 +128,18 @@ impl App {
         for stanza in &left {
             self.stream.reply(&String::from_utf8_lossy(stanza), Vec::new()).await;
         }
+    }
+
+    /// Tells senders: stored with each other, where there is an outbox and room.
+    async fn say_declined(&self, mut stanzas: Vec<Bytes>) {
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| !stanzas.is_empty()) {
+            let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
+            let stored = outbox.keep_reply(&outgoing, Vec::new()).await.stored;
+            for stanza in stanzas.drain(..stored) {
+                self.metrics.stanza(Direction::Out, kind_of(&String::from_utf8_lossy(&stanza)));
+            }
+        }
+        self.say(&stanzas);
     }
 
     fn say(&self, stanzas: &[Bytes]) -> bool {
@@ -244,6 +257,8 @@ struct Arrived {
     answers: Vec<Bytes>,
     /// What of that must not get lost.
     lasting: Vec<Bytes>,
+    /// What tells senders that nobody takes their messages.
+    declined: Vec<Bytes>,
 }
 
 /// Nobody handles it: the sender is told so.
@@ -254,7 +269,10 @@ fn decline(stanza: &Stanza, arrived: &mut Arrived) {
         return;
     }
     let error = reply::error(&inbound, codes::condition(503), None);
-    arrived.answers.push(error.into());
+    // Whoever sent an iq asks again; whoever sent a message may wait for nothing else.
+    let is_iq = stanza.kind() == StanzaKind::Iq;
+    let into = if is_iq { &mut arrived.answers } else { &mut arrived.declined };
+    into.push(error.into());
 }
 
 fn target(stanza: &Stanza) -> Target {

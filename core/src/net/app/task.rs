@@ -13,11 +13,11 @@ use super::{Inner, Queue};
 use crate::error::Error;
 use crate::net::connection::Event;
 use crate::net::inbound::register;
-use crate::net::outbox::utc;
+use crate::net::outbox::{Keeping, LiveOutbox, utc};
 use crate::net::sharing::take_over;
 use crate::net::stats::add;
 use crate::net::turns::{keep_deliveries, released};
-use crate::service::{Delivery, Turns};
+use crate::service::{Delivery, Outgoing, Service, Turns};
 use crate::stanza::Condition;
 use crate::stream::Batch;
 
@@ -144,6 +144,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     let utc = utc();
     let (mut sends, mut lasting) = (Vec::new(), Vec::new());
     let mut arrived = Vec::new();
+    let mut refusals = Vec::new();
     let mut pushed = 0;
     let mut stanzas = 0;
     for event in events {
@@ -159,7 +160,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
                 match inbound.delivery {
                     Some(delivery) if inner.outbox.is_some() => arrived.push(delivery),
                     Some(delivery) => {
-                        deliver(inner, delivery, &mut sends).await;
+                        deliver(inner, delivery, &mut sends, &mut refusals).await;
                         pushed += 1;
                     }
                     None => {}
@@ -194,10 +195,37 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     // What could not be stored is in memory still: a server that sends it again would not help.
     let _ = inner.connection.confirm(stanzas);
     for delivery in arrived {
-        deliver(inner, delivery, &mut sends).await;
+        deliver(inner, delivery, &mut sends, &mut refusals).await;
     }
     inner.queue().wake_for_ready();
+    for refusal in refusals {
+        refusal.end(inner, &mut sends).await;
+    }
     write(inner, sends).await;
+}
+
+/// A delivery that was refused, while the answer to its sender is stored and it is forgotten, both or
+/// neither: a cut does not take the answer with it, nor a crash.
+struct Refusal {
+    id: u64,
+    answer: Bytes,
+    keeping: Keeping,
+}
+
+impl Refusal {
+    fn begin(outbox: &Arc<LiveOutbox>, service: &Service, id: u64, answer: Bytes) -> Self {
+        let stanza = [Outgoing::whole(answer.clone())];
+        let keeping = outbox.keep_reply(&stanza, vec![service.delivery_done(id)]);
+        Self { id, answer, keeping }
+    }
+
+    /// What could not be stored may still reach a live stream.
+    async fn end(self, inner: &Inner, sends: &mut Vec<Bytes>) {
+        if self.keeping.await.stored == 0 {
+            inner.service.forget_delivery(self.id);
+            sends.push(self.answer);
+        }
+    }
 }
 
 /// What a crash would lose is not taken: its sender is told, where one tells senders.
@@ -224,7 +252,12 @@ fn push(inner: &Inner, delivery: Delivery) -> Result<(), Box<Delivery>> {
     Ok(())
 }
 
-async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>) {
+async fn deliver(
+    inner: &Arc<Inner>,
+    delivery: Delivery,
+    sends: &mut Vec<Bytes>,
+    refusals: &mut Vec<Refusal>,
+) {
     let Err(refused) = push(inner, delivery) else { return };
     inner.queue().wake_for_ready();
     // What waits to be written is for others: it need not wait for the app.
@@ -244,9 +277,12 @@ async fn deliver(inner: &Arc<Inner>, delivery: Delivery, sends: &mut Vec<Bytes>)
         id = refused.id,
         "no room for a delivery; its sender is told"
     );
-    sends.extend(inner.service.refuse(&refused, condition));
-    if inner.outbox.is_some() {
-        inner.service.forget_delivery(refused.id);
+    match (&inner.outbox, inner.service.refuse(&refused, condition)) {
+        (Some(outbox), Some(answer)) => {
+            refusals.push(Refusal::begin(outbox, &inner.service, refused.id, answer));
+        }
+        (Some(_), None) => inner.service.forget_delivery(refused.id),
+        (None, answer) => sends.extend(answer),
     }
 }
 

@@ -273,6 +273,35 @@ async fn a_delivery_that_the_store_does_not_take_is_sent_back() {
 }
 
 #[tokio::test]
+async fn a_sender_learns_of_a_refusal_also_where_the_stream_is_cut_just_then() {
+    let (server, disk) = (Server::start().await, Arc::new(MemoryStore::new()));
+    let mut config = durable(&server, &disk);
+    config.lanes = LaneLimits { per_sender: 1, ..LaneLimits::default() };
+    let app = open(config);
+    let mut peer = server.accept_ready().await;
+    for body in ["taken", "refused"] {
+        say(&mut peer, body).await;
+    }
+    wait(|| outbox(&app).waiting == 1).await;
+    // Whatever of the answer was on its way.
+    drop(peer);
+    let mut peer = server.accept_ready().await;
+    let answer = loop {
+        let stanza = tokio::time::timeout(20 * S, peer.stanza()).await.expect("no answer");
+        if stanza.kind() == StanzaKind::Message {
+            break stanza;
+        }
+        answer(&mut peer, &stanza).await;
+    };
+    assert_eq!(answer.error().unwrap().condition, Condition::ResourceConstraint);
+    app.service().unwrap().sync().unwrap();
+    let mut kept = 0;
+    let count = &mut |row| kept += usize::from(matches!(row, Row::Inbox(_)));
+    disk.load_queue("bot.example", count).unwrap();
+    assert_eq!((kept, app.stats().unwrap().refused), (1, 1));
+}
+
+#[tokio::test]
 async fn closing_waits_until_the_server_has_read_everything() {
     let (server, disk) = (Server::start().await, Arc::new(MemoryStore::new()));
     let app = open(durable(&server, &disk));
