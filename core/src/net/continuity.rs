@@ -42,6 +42,12 @@ impl Continuity {
         self.unconfirmed.is_empty()
     }
 
+    /// How many stanzas were handed out and not confirmed.
+    #[cfg(feature = "client")]
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.len()
+    }
+
     /// The next `count` stanzas that were handed out are dealt with; gives the position in this session
     /// up to which, if it is in this session.
     pub(super) fn confirm(&mut self, count: usize) -> Option<u32> {

@@ -371,7 +371,8 @@ impl<'a> Serving<'a> {
     /// Hands on what happened, writes what is to be written, and says what to wait for; the error is
     /// how the stream ended.
     fn pump(&mut self) -> Result<Wanted, Closed> {
-        let mut room = self.shared.inbound.room();
+        let leaving = self.shared.config.confirm && self.is_leaving(&self.shared.lock());
+        let mut room = if leaving { 0 } else { self.shared.inbound.room() };
         let mut closed = None;
         while closed.is_none() {
             let mut state = self.shared.lock();
@@ -389,7 +390,7 @@ impl<'a> Serving<'a> {
         self.shared.inbound.push_all(&mut self.events);
         // Whoever takes events out of a full queue wakes the driver. This one may not have been full
         // in the meantime, although the room that was found has been used up.
-        if room == 0 && self.shared.inbound.room() > 0 {
+        if room == 0 && !leaving && self.shared.inbound.room() > 0 {
             self.shared.wake.notify_one();
         }
         match closed {
@@ -460,8 +461,10 @@ impl<'a> Serving<'a> {
         let state = &mut *guard;
         let close_by = state.close_by;
         self.confirm_rest(state);
+        let settles_by = self.settles_by(state);
         let Some(link) = &mut state.link else { return Err(Closed::Lost) };
         if let Some(by) = close_by
+            && settles_by.is_none()
             && !matches!(state.phase, Phase::Closing)
         {
             state.phase = Phase::Closing;
@@ -479,7 +482,8 @@ impl<'a> Serving<'a> {
         }
         let read = read || !link.stream.has_backlog();
         let write = link.wants_write();
-        let close_by = close_by.map(|by| by.saturating_duration_since(self.shared.origin));
+        let since = |by: Instant| by.saturating_duration_since(self.shared.origin);
+        let (close_by, settles_by) = (close_by.map(since), settles_by.map(since));
         if close_by.is_some_and(|by| by <= now) {
             return Err(Closed::ByUs);
         }
@@ -488,7 +492,8 @@ impl<'a> Serving<'a> {
         }
         self.shared.held.store(link.cork.is_holding(), Ordering::Release);
         let corked = link.cork.poll_timeout(now);
-        let due = [link.stream.poll_timeout(), state.iqs.poll_timeout(), close_by, corked];
+        let due =
+            [link.stream.poll_timeout(), state.iqs.poll_timeout(), close_by, settles_by, corked];
         let due = due.into_iter().flatten().min().unwrap_or(now + FAR);
         state.armed = due;
         Ok(Wanted { read, write, deadline: self.shared.origin + due })

@@ -53,6 +53,22 @@ impl<T: Weight> Inbound<T> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Takes those events back that `is_one` picks, if all `count` of them still wait to be taken.
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(dead_code, reason = "an account's server gives them again")
+    )]
+    pub(super) fn withdraw(&self, count: usize, is_one: impl Fn(&T) -> bool) -> bool {
+        let mut state = self.lock();
+        let waiting = state.events.iter().filter(|event| is_one(event)).count();
+        if waiting < count {
+            return false;
+        }
+        state.events.retain(|event| !is_one(event));
+        state.bytes = state.events.iter().map(T::byte_len).sum();
+        true
+    }
+
     /// No more events will come.
     pub(super) fn end(&self) {
         let mut state = self.lock();

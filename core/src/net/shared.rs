@@ -137,6 +137,8 @@ pub(super) struct State {
     /// Each request with the time it was given.
     pub(super) iqs: IqTracker<(oneshot::Sender<Result<Stanza>>, Duration)>,
     pub(super) close_by: Option<Instant>,
+    /// Until then a close waits for what the app is dealing with.
+    pub(super) settle_by: Option<Instant>,
     /// When the driver means to look at the clock next.
     pub(super) armed: Duration,
     /// Who waits for another phase.
@@ -178,6 +180,7 @@ impl Shared {
             session: Continuity::default(),
             iqs: IqTracker::new(own, config.requests),
             close_by: None,
+            settle_by: None,
             armed: Duration::MAX,
             watchers: Vec::new(),
         };
@@ -213,7 +216,8 @@ impl Shared {
     pub(super) fn begin_close(&self, deadline: Duration) {
         let mut state = self.lock();
         if state.close_by.is_none() {
-            state.close_by = Some(Instant::now() + bounded(deadline));
+            let (now, deadline) = (Instant::now(), bounded(deadline));
+            (state.close_by, state.settle_by) = (Some(now + deadline), Some(now + deadline / 2));
         }
         drop(state);
         self.wake.notify_one();
@@ -309,9 +313,10 @@ impl Shared {
         }
         #[cfg(not(feature = "client"))]
         let _ = position;
-        let settled = state.session.is_settled();
+        // A close may have waited for it.
+        let news = state.session.is_settled() || state.close_by.is_some();
         drop(state);
-        if settled {
+        if news {
             self.wake.notify_one();
         }
     }

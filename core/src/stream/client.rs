@@ -311,6 +311,11 @@ impl ClientStream {
         self.counters.as_ref().map_or(self.sent, Counters::sent_so_far)
     }
 
+    /// Whether the server counts what it sends (XEP-0198), and gives again what is not confirmed.
+    pub fn is_counted(&self) -> bool {
+        self.counters.is_some()
+    }
+
     /// The position, in the session, of the last stanza received; for [`ClientStream::confirm`].
     pub fn received(&self) -> u32 {
         self.counters.as_ref().map_or(0, Counters::position)

@@ -276,6 +276,56 @@ fn the_server_keeps_what_the_app_has_not_confirmed() {
 }
 
 #[test]
+fn a_close_waits_for_what_the_app_deals_with_and_leaves_the_rest() {
+    let confirm = |config: &mut ConnectionConfig| config.confirm = true;
+    let (connection, script) = play(PASSWORD, confirm, |server| {
+        let mut peer = server.accept();
+        peer.log_in("s1");
+        peer.say(
+            "<message from='a@b' id='1'/><message from='a@b' id='2'/><message from='a@b' id='3'/>",
+        );
+        let before = peer.hear("</stream:stream>");
+        peer.say("</stream:stream>");
+        before
+    });
+    assert_eq!(stanzas(&connection, 2).len(), 2);
+    let closing = thread::spawn({
+        let connection = connection.clone();
+        move || connection.close_blocking(PATIENCE)
+    });
+    // Time enough to close, for one that does not wait.
+    thread::sleep(Duration::from_millis(100));
+    connection.confirm(2).unwrap();
+    closing.join().unwrap();
+    while let Ok(Some(events)) = connection.next_events_blocking(1, PATIENCE) {
+        if events.is_empty() {
+            break;
+        }
+        assert!(!events.iter().any(|event| matches!(event, Event::Stanza(_))), "{events:?}");
+    }
+    let said = script.join().unwrap();
+    let told = said.rfind("<a xmlns='urn:xmpp:sm:3' h=").map(|at| &said[at..]);
+    assert!(told.is_some_and(|told| told.contains("h='2'")), "{said}");
+}
+
+#[test]
+fn a_close_does_not_wait_for_an_app_that_takes_nothing() {
+    let confirm = |config: &mut ConnectionConfig| config.confirm = true;
+    let (connection, script) = play(PASSWORD, confirm, |server| {
+        let mut peer = server.accept();
+        peer.log_in("s1");
+        peer.say("<message from='a@b' id='1'/>");
+        peer.hear("</stream:stream>");
+        peer.say("</stream:stream>");
+    });
+    assert!(connection.wait_ready(PATIENCE).unwrap());
+    let since = std::time::Instant::now();
+    connection.close_blocking(PATIENCE);
+    assert!(since.elapsed() < PATIENCE / 2, "it waited");
+    script.join().unwrap();
+}
+
+#[test]
 fn a_busy_sender_does_not_keep_stanzas_from_arriving() {
     const COUNT: usize = 2000;
     let (connection, script) = play(PASSWORD, unchanged, |server| {

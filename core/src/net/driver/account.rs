@@ -7,14 +7,14 @@ use tracing::warn;
 
 #[cfg(feature = "client")]
 use super::lose_session;
-use super::{Serving, State};
+use super::{Instant, Serving, State};
 #[cfg(feature = "client")]
 use crate::{
     auth::scram::SaltedKey,
     net::{
         connection::Event,
         role::{Happened, Role},
-        shared::Link,
+        shared::{Link, Phase},
         tls::Session,
     },
     service::roster::Subscription,
@@ -121,6 +121,36 @@ impl Serving<'_> {
 
     #[cfg(not(feature = "client"))]
     pub(super) fn handed_out(&self, _: &mut State) {}
+
+    /// Whether stanzas that are not confirmed are left for the server to give again: the connection is
+    /// to be closed.
+    #[cfg(feature = "client")]
+    pub(super) fn is_leaving(&self, state: &State) -> bool {
+        self.shared.config.confirm
+            && state.close_by.is_some()
+            && state.phase != Phase::Closing
+            && matches!(&state.link, Some(Link { stream: Role::Client(it), .. }) if it.stream.is_counted())
+    }
+
+    #[cfg(not(feature = "client"))]
+    pub(super) fn is_leaving(&self, _: &State) -> bool {
+        false
+    }
+
+    /// Until when a close has to wait: the app deals with stanzas that the server would give again. What
+    /// the app has not taken yet it does not get.
+    #[cfg(feature = "client")]
+    pub(super) fn settles_by(&self, state: &State) -> Option<Instant> {
+        let is_stanza = |event: &Event| matches!(event, Event::Stanza(_));
+        let waits = self.is_leaving(state)
+            && !self.shared.inbound.withdraw(state.session.unconfirmed(), is_stanza);
+        state.settle_by.filter(|by| waits && Instant::now() < *by)
+    }
+
+    #[cfg(not(feature = "client"))]
+    pub(super) fn settles_by(&self, _: &State) -> Option<Instant> {
+        None
+    }
 
     /// Whatever else the stream took, the server may forget when the app has confirmed all it got.
     #[cfg(feature = "client")]
