@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 from . import certs, folders
+from .daemon import Daemon
 from .process import Process, as_user
 from .servers import run_beside
 from .waiting import PATIENCE, until
@@ -36,8 +36,8 @@ def _programs() -> Path | None:
     return Path(newest).parent if newest else None
 
 
-class Postgres:
-    """One running cluster. `stop`, `kill`, `start` and `restart` keep its data; `close` removes everything."""
+class Postgres(Daemon):
+    """One running cluster."""
 
     user = "postgres"
     _numbers = itertools.count(1)
@@ -65,9 +65,7 @@ class Postgres:
             "port": self.port,
             **settings,
         }
-        self.folder = folders.folder("postgres", self.user)
-        self.log = self.folder / "server.log"
-        self._process: Process | None = None
+        super().__init__("postgres")
         try:
             if certificate:
                 files = {"ssl_cert_file": certificate.certificate, "ssl_key_file": certificate.key}
@@ -148,39 +146,11 @@ class Postgres:
 
     def stop(self) -> None:
         """Ends it at once and in order: clients lose their connections."""
-        if self._process:
+        if self._process and self._process.running():
             self._process.signal(signal.SIGCONT)
             self._process.signal(signal.SIGINT)
             self._process.wait(PATIENCE)
             self._process.stop()
-
-    def kill(self) -> None:
-        """Ends it as a power cut would (but for the cache of the operating system, which stays)."""
-        if self._process:
-            self._process.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        if self._process and self._process.running():
-            self.stop()
-        folders.remove(self.folder)
-
-    def logs(self, lines: int = 60) -> str:
-        """The end of its log, for a failing test."""
-        if not self.log.exists():
-            return "(no log)"
-        return "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-lines:])
-
-    def __enter__(self) -> Postgres:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def main() -> int:

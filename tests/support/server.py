@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import signal
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from . import certs, folders
+from .daemon import Daemon
 from .process import Process
 
 #: The domains of apps, and their secrets, unless a test asks for others.
@@ -24,14 +24,13 @@ class Account:
     password: str
 
 
-class Server(ABC):
+class Server(Daemon):
     """One running server: folder, user, ports and data of its own, gone at the end.
 
-    `stop`, `start` and `restart` keep ports and data; `close` removes everything.
+    `stop`, `start` and `restart` keep the ports too.
     """
 
     kind: ClassVar[str]
-    user: ClassVar[str]
     program: ClassVar[str]
     domain = "localhost"
     _numbers = itertools.count(1)
@@ -42,9 +41,7 @@ class Server(ABC):
         self.c2s_port, self.component_port, self.http_port, self.extra_port = folders.free_ports(4)
         #: The same with TLS from the first byte on; for components only where the server can.
         self.c2s_tls_port, self.component_tls_port = folders.free_ports(2)
-        self.folder = folders.folder(self.kind, self.user)
-        self.log = self.folder / "server.log"
-        self._process: Process | None = None
+        super().__init__(self.kind)
         self._component_config = component_config and component_config.replace("5347", str(self.component_port))
         try:
             certificate_folder = self._subfolder("certs")
@@ -80,33 +77,6 @@ class Server(ABC):
     def start(self) -> None:
         self._process = self._launch()
         self._process.wait_for_line(*self._ready(), timeout=60)
-
-    def stop(self) -> None:
-        """Ends it as an operator would, with time to say goodbye."""
-        if self._process:
-            self._process.stop()
-
-    def kill(self) -> None:
-        """Ends it as a power cut would."""
-        if self._process:
-            self._process.kill()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """It stays connected and says nothing."""
-        assert self._process
-        self._process.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process
-        self._process.signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        self.stop()
-        folders.remove(self.folder)
 
     def account(self, name: str = "user") -> Account:
         """A new account; its name is `name` with a number, so that no test meets another's roster."""
@@ -152,12 +122,6 @@ class Server(ABC):
             "XMPP_PID": str(self._process.pid if self._process else 0),
         }
 
-    def logs(self, lines: int = 60) -> str:
-        """The end of its log, for a failing test."""
-        if not self.log.exists():
-            return "(no log)"
-        return "".join(self.log.read_text(errors="replace").splitlines(keepends=True)[-lines:])
-
     def _subfolder(self, name: str) -> Path:
         path = self.folder / name
         path.mkdir()
@@ -169,9 +133,3 @@ class Server(ABC):
         path.write_text(text)
         folders.give(path, self.user)
         return path
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
