@@ -236,7 +236,7 @@ async fn connect(
     address: &Address,
     notices: Option<UnboundedSender<Notification>>,
 ) -> Result<Client, Failure> {
-    let (client, mut connection) = address.config.connect(address.connector.clone()).await?;
+    let (client, mut connection) = address.config.connect(Clone::clone(&address.connector)).await?;
     tokio::spawn(async move {
         // A connection that ends is noticed by whoever uses its client.
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
