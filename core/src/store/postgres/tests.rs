@@ -380,6 +380,8 @@ fn what_a_process_leaves_is_one_other_s() {
         assert!(is_there && found.inbox && found.outbox && !found.up, "{found:?}");
     }
     drop(first);
+    // The database notices the end of a connection a moment later.
+    until("the end of its connection", || !it(&others[0]).unwrap().held);
     let left = it(&others[0]).unwrap();
     assert_eq!(left, Fellow { number, inbox: true, outbox: true, ..Fellow::default() });
     let mut taken = Vec::new();
