@@ -97,13 +97,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
 const LOCK: i64 = 0x6178_6d70;
 
 /// What every connection begins with. Statements go by their index, however small a table was when the
-/// server planned them, and none is worth being compiled. The server notices within half a minute that this machine is
-/// gone, and lets go of what the connection held.
+/// server planned them, and none is worth being compiled. A transaction that waited for a row sees what
+/// became of it. The server notices within half a minute that this machine is gone, and lets go of what
+/// the connection held.
 pub(super) fn session(schema: &str) -> String {
     format!(
         "SET search_path TO {schema}; SET client_min_messages TO warning; SET tcp_keepalives_idle TO 10; \
          SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3; SET bytea_output TO hex; SET enable_seqscan TO off; \
-         SET jit TO off"
+         SET jit TO off; SET default_transaction_isolation TO 'read committed'"
     )
 }
 
