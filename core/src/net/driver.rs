@@ -16,7 +16,6 @@ use super::backoff::Backoff;
 use super::connection::Event;
 use super::cork::Cork;
 use super::dial::{Ended, connect, never_up, role};
-use super::gate::{LOOK, PATIENCE, Way};
 use super::inbound::Weight;
 use super::outbound::Outbound;
 use super::refusal::refused;
@@ -27,6 +26,8 @@ use super::socket::Socket;
 use super::stats::{add, random};
 use super::tls::Trust;
 use crate::error::{Error, ErrorKind, Result};
+use crate::service::Way;
+use crate::service::gate::LOOK;
 use crate::stanza::{Stanza, StanzaKind};
 use crate::stream::Closed;
 #[cfg(feature = "client")]
@@ -101,7 +102,7 @@ async fn pass(shared: &Shared) {
     if shared.lock().phase == Phase::TakingOver && !pause(shared, LOOK).await {
         return;
     }
-    let mut since = None;
+    gate.begin();
     loop {
         let way = tokio::select! {
             way = gate.look(standby) => way,
@@ -109,19 +110,16 @@ async fn pass(shared: &Shared) {
         };
         let phase = match way {
             Way::Clear => break,
-            Way::Taken => {
-                since = None;
-                Phase::Standby
+            Way::Overdue => {
+                warn!(
+                    own = shared.config.own(),
+                    "nobody has taken over what another process left; what comes now may come before it"
+                );
+                break;
             }
+            Way::Taken => Phase::Standby,
             Way::Left => Phase::TakingOver,
         };
-        if way == Way::Left && since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-            warn!(
-                own = shared.config.own(),
-                "nobody has taken over what another process left; what comes now may come before it"
-            );
-            break;
-        }
         shared.lock().phase = phase;
         if !pause(shared, LOOK).await {
             return;

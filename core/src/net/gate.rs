@@ -1,45 +1,32 @@
-//! Who may connect when: not before what a dead process left is somebody's who lives.
-//!
-//! What comes on a new stream, and what is sent from now on, comes after what waits in the store of a
-//! process that is gone. So that waits to be taken over first.
+//! Asks a shared store whether a connection may be made now.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, Weak};
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::Result;
-use crate::service::Service;
-use crate::store::{Fellow, Fellows};
-
-/// How soon is looked again.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
-/// How long a connection waits at most: what nobody takes over for so long must not keep the app from
-/// being served.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What is to be done about an attempt to connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    Clear,
-    /// Another process has the stream for sure.
-    Taken,
-    /// A process that is gone left something that is nobody's yet.
-    Left,
-}
+use crate::service::{self, Service, Way};
+use crate::store::Fellows;
 
 /// Asks the service's store whether a connection may be made.
 #[derive(Debug)]
 pub(super) struct Gate {
     /// The store is closed with the service: a connection must not keep it open.
     service: Weak<Service>,
-    /// Whether this process takes over messages.
-    durable: bool,
-    seen: Mutex<Seen>,
+    gate: Mutex<service::Gate>,
+    origin: Instant,
 }
 
 impl Gate {
+    /// `durable`: this process takes over messages.
     pub(super) fn new(service: Weak<Service>, durable: bool) -> Self {
-        Self { service, durable, seen: Mutex::default() }
+        let gate = Mutex::new(service::Gate::new(durable));
+        Self { service, gate, origin: Instant::now() }
+    }
+
+    /// Another attempt to connect begins.
+    pub(super) fn begin(&self) {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).begin();
     }
 
     /// Looks at the others; `standby` says whether the server refused this process because of one.
@@ -56,101 +43,7 @@ impl Gate {
     }
 
     fn judge(&self, asked: Result<Fellows>, standby: bool) -> Way {
-        let fellows = match asked {
-            Ok(fellows) => fellows,
-            Err(error) => {
-                tracing::debug!(%error, "the store does not say what others left");
-                return Way::Left;
-            }
-        };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.judge(fellows, standby, self.durable)
-    }
-}
-
-/// The members that nobody was heard holding when they were first looked at, and their beats then.
-#[derive(Debug, Default)]
-struct Seen(HashMap<u64, u64>);
-
-impl Seen {
-    fn judge(&mut self, fellows: Fellows, standby: bool, durable: bool) -> Way {
-        let before = std::mem::take(&mut self.0);
-        let mut way = Way::Clear;
-        for fellow in fellows {
-            let Fellow { number, held, beat, fresh, up, inbox, outbox } = fellow;
-            if held {
-                if standby && up && fresh && way == Way::Clear {
-                    way = Way::Taken;
-                }
-                continue;
-            }
-            let first = before.get(&number).copied();
-            self.0.insert(number, first.unwrap_or(beat));
-            let beats = first.is_some_and(|first| first != beat);
-            // Where messages are not taken over, neither is what waits with them.
-            let ours = durable || !outbox;
-            // Its last words may be on their way into the store yet, unless it left in order.
-            let waits = inbox || outbox || (first.is_none() && beat > 0);
-            if !beats && ours && waits {
-                way = Way::Left;
-            }
-        }
-        way
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn dead(number: u64, beat: u64) -> Fellow {
-        Fellow { number, beat, ..Fellow::default() }
-    }
-
-    fn living(number: u64) -> Fellow {
-        Fellow { held: true, up: true, fresh: true, inbox: true, ..dead(number, 9) }
-    }
-
-    #[test]
-    fn what_a_dead_member_left_is_waited_for() {
-        let mut seen = Seen::default();
-        for _ in 0..3 {
-            let left = vec![living(1), Fellow { inbox: true, ..dead(2, 5) }];
-            assert_eq!(seen.judge(left, false, true), Way::Left);
-        }
-        assert_eq!(seen.judge(vec![living(1)], false, true), Way::Clear);
-        let left = || vec![Fellow { outbox: true, inbox: true, ..dead(3, 5) }];
-        assert_eq!(seen.judge(left(), false, true), Way::Left);
-        assert_eq!(seen.judge(left(), false, false), Way::Clear, "it does not take it over");
-    }
-
-    #[test]
-    fn one_that_died_with_nothing_is_looked_at_twice_and_one_that_left_in_order_once() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.judge(vec![dead(2, 5)], false, true), Way::Left);
-        assert_eq!(seen.judge(vec![dead(2, 5), dead(3, 0)], false, true), Way::Clear);
-        let left = vec![dead(2, 5), Fellow { inbox: true, ..dead(3, 0) }];
-        assert_eq!(seen.judge(left, false, true), Way::Left);
-    }
-
-    #[test]
-    fn one_that_lost_its_lock_and_goes_on_is_alive() {
-        let mut seen = Seen::default();
-        let at = |beat| vec![Fellow { inbox: true, ..dead(2, beat) }];
-        assert_eq!(seen.judge(at(5), false, true), Way::Left);
-        assert_eq!(seen.judge(at(6), false, true), Way::Clear);
-        assert_eq!(seen.judge(at(6), false, true), Way::Clear);
-    }
-
-    #[test]
-    fn who_stands_by_does_not_try_while_another_has_the_stream() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.judge(vec![living(1)], true, true), Way::Taken);
-        assert_eq!(seen.judge(vec![living(1)], false, true), Way::Clear);
-        for other in [Fellow { up: false, ..living(1) }, Fellow { fresh: false, ..living(1) }] {
-            assert_eq!(seen.judge(vec![other], true, true), Way::Clear);
-        }
-        let both = vec![Fellow { inbox: true, ..dead(2, 5) }, living(1)];
-        assert_eq!(seen.judge(both, true, true), Way::Left);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        gate.judge(self.origin.elapsed(), asked, standby)
     }
 }

@@ -30,7 +30,6 @@ mod socket;
 #[cfg(feature = "srv")]
 mod srv;
 mod stats;
-mod suspense;
 mod tls;
 mod turns;
 mod wait;

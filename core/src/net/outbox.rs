@@ -16,10 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::{Connection, Event};
 use super::gathering::{Came, Company, Gathering, Group, Next};
 use super::inbound::register;
-use super::suspense::Suspense;
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::outbox::Accepted;
-use crate::service::{Outbox, OutboxLimits, OutboxStats, Outgoing, Service};
+use crate::service::{Outbox, OutboxLimits, OutboxStats, Outgoing, Service, Suspense};
 use crate::store::{Change, Durability, OutboxRow, Placed};
 use crate::stream::{Barrier, Batch};
 
@@ -39,6 +38,7 @@ pub struct LiveOutbox {
     state: Mutex<State>,
     /// Wakes the task: something is ready to be written, or the app closes.
     wake: Notify,
+    origin: Instant,
 }
 
 struct State {
@@ -126,7 +126,8 @@ impl LiveOutbox {
             company: Company::default(),
             suspense: Suspense::default(),
         };
-        Arc::new(Self { connection, service, state: Mutex::new(state), wake: Notify::new() })
+        let (state, wake) = (Mutex::new(state), Notify::new());
+        Arc::new(Self { connection, service, state, wake, origin: Instant::now() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -303,7 +304,7 @@ impl LiveOutbox {
                 state.suspense.taken_over();
             }
             if elsewhere && let Some(first) = accepted.first() {
-                state.suspense.begin(first.first());
+                state.suspense.begin(first.first(), this.origin.elapsed());
                 state.hold();
             }
             for accepted in &accepted {
@@ -331,7 +332,7 @@ impl LiveOutbox {
             self.expire();
             self.look().await;
             self.write();
-            let due = self.lock().suspense.due();
+            let due = self.lock().suspense.due().map(|due| self.origin + due);
             let until = look.into_iter().chain(due).min();
             let until = until.unwrap_or_else(|| Instant::now() + EXPIRY_CHECK);
             let _ = timeout_at(until, self.wake.notified()).await;
@@ -340,18 +341,14 @@ impl LiveOutbox {
 
     /// Whether what is held may go: no other process that is gone left messages.
     async fn look(&self) {
-        let now = Instant::now();
+        let now = self.origin.elapsed();
         if self.lock().suspense.due().is_none_or(|due| due > now) {
             return;
         }
         let service = Arc::clone(&self.service);
         let asked = tokio::task::spawn_blocking(move || service.fellows()).await;
-        let left = match asked {
-            Ok(Ok(fellows)) => Some(fellows.iter().any(|fellow| fellow.outbox && !fellow.held)),
-            Ok(Err(_)) | Err(_) => None,
-        };
         let mut state = self.lock();
-        state.suspense.looked(now, left);
+        state.suspense.looked(now, &asked.unwrap_or_else(|_| Err(closed())));
         state.hold();
     }
 

@@ -14,7 +14,7 @@ use super::config::ConnectionConfig;
 use super::connection::Event;
 use super::continuity::Continuity;
 use super::cork::{Cork, Next};
-use super::gate::{Gate, Way};
+use super::gate::Gate;
 use super::inbound::{Inbound, register};
 use super::outbound::Outbound;
 use super::role::Role;
@@ -23,7 +23,7 @@ use super::stats::Counters;
 use super::tls::Session;
 use super::wait::bounded;
 use crate::error::{Error, ErrorKind, Result};
-use crate::service::Service;
+use crate::service::{Service, Way};
 use crate::stanza::Stanza;
 use crate::stream::{Batch, IqTracker, OwnAddress};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::connection::Connection;
-use super::gate::LOOK;
 use super::outbox::LiveOutbox;
+use crate::service::gate::LOOK;
 use crate::service::{Delivery, Legacy, Service};
 use crate::store::Durability;
 

@@ -16,6 +16,7 @@
 mod account;
 pub mod address;
 mod answer;
+pub mod gate;
 mod hearsay;
 mod inbound;
 pub mod inbox;
@@ -29,6 +30,7 @@ mod rounds;
 pub mod route;
 pub mod send;
 mod sharing;
+mod suspense;
 pub mod turns;
 
 use std::collections::HashMap;
@@ -50,6 +52,7 @@ use roster::Subscription;
 use rounds::Rounds;
 use sharing::{Sharing, domain_of};
 
+pub use gate::{Gate, Way};
 pub use inbound::Inbound;
 pub use inbox::{Attempt, Inbox, Retry, Verdict};
 pub use lanes::{LaneLimits, Lanes, Ticket};
@@ -61,6 +64,7 @@ pub use rounds::Pace;
 pub use route::{Delivery, DropReason, InboundService, InboundServices};
 pub use send::{MessageCall, Outgoing, PresenceCall, Sending, Status};
 pub use sharing::Legacy;
+pub use suspense::Suspense;
 pub use turns::Turns;
 
 /// The settings of a [`Service`].

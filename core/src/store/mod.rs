@@ -30,7 +30,8 @@ pub use postgres::PostgresStore;
 pub(crate) use postgres::tests as postgres_tests;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 pub use shared::{
-    Behind, Fellow, Fellows, Heard, Listener, Member, News, Place, Placed, Placing, Shared, Turn,
+    BEAT, Behind, Fellow, Fellows, Heard, Listener, Member, News, Place, Placed, Placing, Shared,
+    Turn, may_act,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

@@ -1,5 +1,7 @@
 //! What several processes need of one store, to serve one app together.
 
+use std::time::Duration;
+
 use super::{Change, ContactKey, ContactState, Count, QueueName};
 use crate::error::Result;
 use crate::service::presence::Show;
@@ -122,6 +124,17 @@ pub struct Behind {
     pub id: u64,
     /// Whether that process is at work.
     pub living: bool,
+}
+
+/// How often a member says that it is there.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// After so long without the store a member does not act any more.
+const FENCE: Duration = Duration::from_secs(3);
+
+/// Whether a member may act at `now` that was there for sure at `beaten`: others may do so in its place
+/// once it has been silent for four seconds.
+pub fn may_act(beaten: Duration, now: Duration) -> bool {
+    now < beaten + FENCE
 }
 
 /// What is called when changes are stored, as [`Done`](super::Done).

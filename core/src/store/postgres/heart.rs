@@ -4,7 +4,7 @@
 //! A member is gone when its connection has let go of its lock and it has said nothing for four
 //! seconds. A process that stands still keeps its lock, and one that loses its connection has that
 //! time to come back, as has everybody after the database itself was away. One that does not manage
-//! stops acting after [`FENCE`], before others act in its place.
+//! stops acting after three ([`may_act`]), before others act in its place.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +18,7 @@ use super::link::{Failure, Link, Op, explain};
 use super::news::Notice;
 use super::sql::{self, op};
 use crate::error::Result;
-use crate::store::{Count, Fellow, Listener, Member, News};
-
-/// How often it says that it is there.
-const BEAT: Duration = Duration::from_secs(1);
-/// After so long without the database a member does not act any more.
-const FENCE: Duration = Duration::from_secs(3);
+use crate::store::{BEAT, Count, Fellow, Listener, Member, News, may_act};
 
 /// What a member's owner and its heart both know.
 #[derive(Debug)]
@@ -52,7 +47,7 @@ impl Pulse {
 
     pub(super) fn holds(&self) -> bool {
         let beaten = Duration::from_millis(self.beaten.load(Ordering::Acquire));
-        !self.evicted.load(Ordering::Acquire) && self.origin.elapsed() < beaten + FENCE
+        !self.evicted.load(Ordering::Acquire) && may_act(beaten, self.origin.elapsed())
     }
 
     fn beat_at(&self, time: Instant) {
