@@ -290,9 +290,11 @@ impl Outbox {
     }
 
     /// Takes over what another process kept, in the order of its rows and whatever the bounds: before
-    /// what is held. Returns the rows under numbers of this outbox, which are to be stored.
+    /// what is held, or not yet stored. Returns the rows under numbers of this outbox, which are to be stored.
     pub fn adopt(&mut self, rows: Vec<OutboxRow>) -> Vec<OutboxRow> {
-        let held = self.entries.split_off(self.index_of(self.held));
+        let stored = self.entries.iter().rposition(|entry| entry.state != State::Accepted);
+        let later = self.index_of(self.held).min(stored.map_or(0, |last| last + 1));
+        let held = self.entries.split_off(later);
         let count: u64 = rows.iter().map(|row| row.heads.len() as u64).sum();
         let room = match held.front() {
             Some(first) => {

@@ -169,6 +169,12 @@ fn what_is_taken_over_goes_before_what_is_held() {
     let last = adopt(&mut outbox, others(5, &["4"]));
     assert!(last > b, "nothing is held: it comes last");
     assert_eq!(next(&outbox), ["b", "c", "4"]);
+    // Nor is what the store does not have yet before what others had there.
+    outbox.leave_room();
+    let unstored = outbox.accept(NOW, &[outgoing("6")]);
+    assert!(adopt(&mut outbox, others(5, &["5"])) < unstored.first());
+    outbox.stored(&unstored);
+    assert_eq!(next(&outbox), ["b", "c", "4", "5", "6"]);
     // What does not fit between comes last, too.
     let d = put(&mut outbox, "d").first;
     outbox.hold(d);
