@@ -31,7 +31,7 @@ pub(crate) use postgres::tests as postgres_tests;
 pub use rows::{Count, DeadLetter, InboxRow, OutboxRow, QueueName, Row};
 pub use shared::{
     BEAT, Behind, Fellow, Fellows, Heard, Listener, Member, News, Place, Placed, Placing, Shared,
-    Turn, may_act,
+    Turn, may_act, takes_over,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;

@@ -137,6 +137,12 @@ pub fn may_act(beaten: Duration, now: Duration) -> bool {
     now < beaten + FENCE
 }
 
+/// Whether a member takes over from one that is gone: whoever has a stream does, because messages would
+/// wait for one; and anybody, if nobody `at_work` has one.
+pub fn takes_over(up: bool, at_work: usize) -> bool {
+    up || at_work == 0
+}
+
 /// What is called when changes are stored, as [`Done`](super::Done).
 pub type Placing = Box<dyn FnOnce(Result<Placed>) + Send>;
 

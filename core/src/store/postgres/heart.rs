@@ -18,7 +18,7 @@ use super::link::{Failure, Link, Op, explain};
 use super::news::Notice;
 use super::sql::{self, op};
 use crate::error::Result;
-use crate::store::{BEAT, Count, Fellow, Listener, Member, News, may_act};
+use crate::store::{BEAT, Count, Fellow, Listener, Member, News, may_act, takes_over};
 
 /// What a member's owner and its heart both know.
 #[derive(Debug)]
@@ -166,6 +166,10 @@ impl Heart {
         let others = self.link.query(&op!(OTHERS, self.app.clone(), number)).await?;
         let up = others.iter().filter(|row| row.get(1) && !row.get::<_, bool>(2)).count();
         self.listener.take(News::Others(up));
+        let at_work = others.iter().filter(|row| row.get(3) && !row.get::<_, bool>(2)).count();
+        if !takes_over(self.pulse.up.load(Ordering::Relaxed), at_work) {
+            return Ok(());
+        }
         let gone = others.iter().filter(|row| row.get(2));
         for id in gone.map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>() {
             let claimed = self.link.query(&op!(CLAIM, id, number)).await?;
@@ -259,7 +263,7 @@ async fn lock(link: &mut Link, number: u64) -> Result<Vec<Row>, Failure> {
     link.query(&Op { sql, values: vec![Box::new(number.cast_signed())] }).await
 }
 
-/// The other members of an app, whether they have a stream, and whether they are gone.
+/// The other members of an app, whether they have a stream, are gone, and have a stream and are at work.
 const OTHERS: &str = "
     WITH held AS (
         SELECT objid::bigint AS id FROM pg_locks
@@ -271,7 +275,8 @@ const OTHERS: &str = "
         FROM pg_stat_activity WHERE pid = pg_backend_pid()
     )
     SELECT id, up, id NOT IN (SELECT id FROM held)
-        AND (beat = '-infinity' OR (beat < clock_timestamp() - interval '4 s' AND long.here))
+        AND (beat = '-infinity' OR (beat < clock_timestamp() - interval '4 s' AND long.here)),
+        up AND beat > clock_timestamp() - interval '2 s'
     FROM member, long WHERE queue = $1 AND id <> $2 ORDER BY id";
 
 /// The other members of an app, and what waits for them.
