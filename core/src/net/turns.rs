@@ -21,8 +21,13 @@ pub async fn keep_deliveries(service: &Service, deliveries: &mut [Delivery]) -> 
         let _ = told.send(stored);
     };
     service.submit_placed(changes, Box::new(done));
-    let placed = answer.await.unwrap_or_else(|_| Err(closed()))?;
-    turns::place(deliveries, &placed);
+    match answer.await.unwrap_or_else(|_| Err(closed())) {
+        Ok(placed) => turns::place(deliveries, &placed),
+        Err(error) => {
+            service.not_kept(deliveries);
+            return Err(error);
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! A server may give what one contact says to several processes, and nobody knows in which order they
 //! read it. So that all books say the same, each goes by the order in which the store hands out what
 //! the processes tell; and where that may not be the order in which the contact spoke, the contact is
-//! asked: its answer is newer than both. A resource that was in doubt and does not answer is gone.
+//! asked: its answer is newer than both. So it is where a process tells something new that has no stream:
+//! it heard that before, and the store got it late. A resource that was in doubt and does not answer is gone.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::store::{ContactKey, Heard};
 
 /// For how many beats of the store what another process heard may be younger than what is read here.
 const RECENT: u64 = 10;
+/// For how many beats after a stream is up it is not known whether others have one.
+const UNKNOWN: u64 = 3;
 /// Of how many contacts that is remembered, and how many may be in doubt. Beyond, the next question
 /// to all contacts puts it right.
 const CONTACTS: usize = 50_000;
@@ -32,8 +35,11 @@ pub(super) struct Hearsay {
     /// What others heard, with the beat at which it came.
     recent: HashMap<ContactKey, Vec<(u64, Heard)>>,
     beat: u64,
-    /// There is a stream to ask through. Whoever has none asks all contacts when it has one.
-    up: bool,
+    /// There is a stream to ask through, since this beat. Whoever has none asks all contacts when it has
+    /// one.
+    up: Option<u64>,
+    /// How many others have one.
+    others: usize,
     doubts: HashMap<ContactKey, Doubt>,
 }
 
@@ -153,7 +159,7 @@ impl Hearsay {
     }
 
     fn doubt(&mut self, key: &ContactKey, one: &Heard, other: &Heard) {
-        if !self.up || (self.doubts.len() >= DOUBTS && !self.doubts.contains_key(key)) {
+        if self.up.is_none() || (self.doubts.len() >= DOUBTS && !self.doubts.contains_key(key)) {
             return;
         }
         let doubt = self.doubts.entry(key.clone()).or_default();
@@ -205,12 +211,23 @@ impl Hearsay {
     /// Whether there is a stream. Without one, and with a new one, nothing is in doubt more than
     /// everything is.
     pub(super) fn set_up(&mut self, up: bool) {
-        self.up = up;
+        self.up = up.then_some(self.beat);
         self.doubts.clear();
     }
 
-    /// The store beats: what others heard grows old.
-    pub(super) fn beat(&mut self) {
+    /// What another process heard changed what was known of a contact. Says whether that is in doubt now:
+    /// it is if the other one has no stream.
+    pub(super) fn is_changed(&mut self, key: &ContactKey, heard: &Heard) -> bool {
+        let late = self.up.is_some_and(|since| self.others == 0 || self.beat < since + UNKNOWN);
+        if late {
+            self.doubt(key, heard, heard);
+        }
+        late
+    }
+
+    /// The store beats, and says how many others have a stream: what they heard grows old.
+    pub(super) fn beat(&mut self, others: usize) {
+        self.others = others;
         self.beat += 1;
         let earliest = self.beat.saturating_sub(RECENT);
         self.recent.retain(|_, heard| {

@@ -283,8 +283,11 @@ impl Service {
 
     /// Applies [`Service::delivery_done`] or [`Service::delivery_dead`], soon.
     pub fn settle_delivery(&self, change: Change) {
-        // A fault is logged and counted; the delivery comes again after a restart.
-        let _ = self.keep(vec![change], Durability::Soon);
+        match &self.sharing {
+            Some(sharing) => sharing.settle(&*self.store, change),
+            // A fault is logged and counted; the delivery comes again after a restart.
+            None => drop(self.keep(vec![change], Durability::Soon)),
+        }
     }
 
     /// Has the store forget a delivery, soon.

@@ -236,7 +236,11 @@ impl PresenceBook {
     }
 
     /// Takes over what a store has of all contacts, where that differs from what is known.
-    pub fn reconcile(&mut self, contacts: impl Iterator<Item = (ContactKey, ContactState)>) {
+    pub fn reconcile(
+        &mut self,
+        contacts: impl Iterator<Item = (ContactKey, ContactState)>,
+    ) -> Vec<ContactKey> {
+        let mut changed = Vec::new();
         let mut kept = vec![false; self.slots.len()];
         for (key, state) in contacts {
             let number = self.find_or_insert(&key.own, &key.contact);
@@ -246,6 +250,7 @@ impl PresenceBook {
             self.change(number, |slot| {
                 slot.subscription = state.subscription;
                 if slot.best() != state.available {
+                    changed.push(key.clone());
                     slot.resources = Box::default();
                     slot.restored = state.available;
                 }
@@ -259,6 +264,7 @@ impl PresenceBook {
                 self.change(number as u32, |slot| slot.subscription = Subscription::None);
             }
         }
+        changed
     }
 
     /// The resource `resource` of the contact is available. Returns whether that changed the

@@ -40,6 +40,10 @@ const STEP: usize = 1024;
 /// How many contacts one step looks at, at most: most need nothing.
 const LOOK: usize = 16 * STEP;
 
+/// After so many beats, about one a second, it is known who else has a stream, also where the store was
+/// away, and that one knows of ours.
+const CERTAIN: u64 = 8;
+
 /// What follows the questions: silent contacts expire, and some time later all are asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Afterwards {
@@ -54,6 +58,9 @@ enum Afterwards {
 pub(super) struct Rounds {
     pace: Pace,
     announce: Option<usize>,
+    /// Another process has told contacts, it is thought, until so many beats of the store say so too: it
+    /// may be the one that just told them goodbye.
+    presumed: Option<u64>,
     probe: Option<usize>,
     /// When the next probe may go.
     probe_at: Duration,
@@ -68,6 +75,7 @@ impl Rounds {
         Self {
             pace,
             announce: None,
+            presumed: None,
             probe: None,
             probe_at: Duration::ZERO,
             refreshing: false,
@@ -134,6 +142,7 @@ impl Service {
         rounds.stop();
         // Where another process serves the app, contacts have been told.
         rounds.announce = (self.others() == 0).then_some(0);
+        rounds.presumed = (self.others() > 0).then(|| self.beats() + CERTAIN);
         rounds.probe = Some(0);
         rounds.probe_at = now.saturating_sub(BURST);
     }
@@ -159,6 +168,9 @@ impl Service {
     /// `None`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let rounds = self.rounds();
+        if self.presumes_wrongly(&rounds) {
+            return Some(Duration::ZERO);
+        }
         let doubts = self.sharing.as_ref().and_then(|sharing| {
             let due = sharing.hearsay().poll_timeout(rounds.pace.patience)?;
             Some(due.max(rounds.next_probe()))
@@ -174,6 +186,9 @@ impl Service {
         if let Some(cursor) = rounds.farewell {
             rounds.farewell = self.farewell(cursor, room, &mut sends);
             return sends;
+        }
+        if self.presumes_wrongly(&rounds) {
+            (rounds.announce, rounds.presumed) = (Some(0), None);
         }
         if let Some(cursor) = rounds.announce {
             rounds.announce = self.announce(cursor, room, &mut sends);
@@ -198,6 +213,10 @@ impl Service {
         }
         self.go_on_afterwards(&mut rounds, now);
         sends
+    }
+
+    fn presumes_wrongly(&self, rounds: &Rounds) -> bool {
+        self.others() == 0 && rounds.presumed.is_some_and(|last| self.beats() <= last)
     }
 
     fn go_on_afterwards(&self, rounds: &mut Rounds, now: Duration) {

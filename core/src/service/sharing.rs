@@ -5,7 +5,7 @@
 //! gone.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{Service, Waiting};
 use crate::error::Result;
 use crate::store::{
     Change, ContactKey, Count, Fellows, Heard, InboxRow, Listener, Member, News, OutboxRow,
-    QueueName, Shared,
+    QueueName, Shared, Store,
 };
 
 /// This process among those that serve the app.
@@ -36,7 +36,11 @@ struct State {
     left: Mutex<Vec<QueueName>>,
     /// How many other processes have a stream.
     others: AtomicUsize,
+    /// How often the store said so.
+    beats: AtomicU64,
     evicted: AtomicBool,
+    /// What the store did not forget of deliveries, though others wait for it.
+    unsettled: Mutex<Vec<Change>>,
     /// Locked before the book, where both are.
     hearsay: Mutex<Hearsay>,
     /// Wakes the driver.
@@ -52,6 +56,10 @@ impl fmt::Debug for State {
 impl State {
     fn left(&self) -> MutexGuard<'_, Vec<QueueName>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, Vec<Change>> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hearsay(&self) -> MutexGuard<'_, Hearsay> {
@@ -91,6 +99,23 @@ impl Sharing {
     pub(super) fn hearsay(&self) -> MutexGuard<'_, Hearsay> {
         self.state.hearsay()
     }
+
+    /// Applies a change, soon, that others wait for: after a fault again.
+    pub(super) fn settle(&self, store: &dyn Store, change: Change) {
+        let (state, again) = (Arc::clone(&self.state), change.clone());
+        let done = move |stored: Result<()>| {
+            if let Err(error) = stored {
+                tracing::error!("a delivery is settled later: {error}");
+                state.unsettled().push(again);
+            }
+        };
+        store.submit(vec![change], Box::new(done));
+    }
+
+    fn settle_again(&self, store: &dyn Store) {
+        let unsettled = std::mem::take(&mut *self.state.unsettled());
+        unsettled.into_iter().for_each(|change| self.settle(store, change));
+    }
 }
 
 /// What the store tells this process.
@@ -108,12 +133,16 @@ impl Ear {
 
     fn hear(&self, key: &ContactKey, heard: &Heard) {
         let mut hearsay = self.state.hearsay();
-        let (later, doubted) = hearsay.hear(key, heard);
+        let (later, mut doubted) = hearsay.hear(key, heard);
         let mut book = self.book();
-        for heard in std::iter::once(heard).chain(&later) {
-            set(&mut book, &key.own, &key.contact, heard);
+        let changed = set(&mut book, &key.own, &key.contact, heard);
+        for own in &later {
+            set(&mut book, &key.own, &key.contact, own);
         }
         drop(book);
+        if changed && later.is_empty() {
+            doubted |= hearsay.is_changed(key, heard);
+        }
         drop(hearsay);
         if doubted {
             self.state.wake();
@@ -155,11 +184,20 @@ impl Listener for Ear {
                 let ours = contacts.into_iter().filter(|(key, _)| self.is_ours(key));
                 let mut hearsay = self.state.hearsay();
                 hearsay.forget();
-                self.book().reconcile(ours);
+                let changed = self.book().reconcile(ours);
+                // What is kept may be older than what was heard here.
+                let unknown = Heard::Unavailable(None);
+                for key in changed {
+                    hearsay.is_changed(&key, &unknown);
+                }
             }
             News::Others(others) => {
-                self.state.others.store(others, Ordering::Relaxed);
-                self.state.hearsay().beat();
+                let before = self.state.others.swap(others, Ordering::Relaxed);
+                self.state.beats.fetch_add(1, Ordering::Relaxed);
+                self.state.hearsay().beat(others);
+                if before != others || !self.state.unsettled().is_empty() {
+                    self.state.wake();
+                }
             }
             News::Left(queue) => {
                 let mut left = self.state.left();
@@ -195,8 +233,8 @@ pub struct Legacy {
 }
 
 impl Service {
-    /// Has `wake` called, on any thread, when [`Service::next_legacy`], [`Service::holds`] or
-    /// [`Service::is_evicted`] may have news.
+    /// Has `wake` called, on any thread, when [`Service::next_legacy`], [`Service::holds`],
+    /// [`Service::poll_timeout`] or [`Service::is_evicted`] may have news.
     pub fn on_news(&self, wake: impl Fn() + Send + Sync + 'static) {
         if let Some(sharing) = &self.sharing {
             let mut place = sharing.state.wake.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,12 +246,13 @@ impl Service {
     }
 
     /// What a process that is gone left; `None` if there is no such process. What is not stored as ours
-    /// comes again.
+    /// comes again. Deliveries of our own that the store did not forget are settled first.
     ///
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) if it cannot be read; it comes again.
     pub fn next_legacy(&self) -> Result<Option<Legacy>> {
         let Some(sharing) = &self.sharing else { return Ok(None) };
+        sharing.settle_again(&*self.store);
         // Who came later took over from who came before.
         let queue = {
             let mut left = sharing.state.left();
@@ -315,5 +354,9 @@ impl Service {
     /// How many other processes have a stream for this app.
     pub fn others(&self) -> usize {
         self.sharing.as_ref().map_or(0, Sharing::others)
+    }
+
+    pub(super) fn beats(&self) -> u64 {
+        self.sharing.as_ref().map_or(0, |sharing| sharing.state.beats.load(Ordering::Relaxed))
     }
 }

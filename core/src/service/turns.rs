@@ -101,6 +101,14 @@ impl Service {
         }
     }
 
+    /// Deliveries could not be stored, as far as is known. Others would wait for the rows of those that
+    /// are there all the same.
+    pub fn not_kept(&self, deliveries: &[Delivery]) {
+        if self.is_shared() {
+            deliveries.iter().for_each(|delivery| self.forget_delivery(delivery.id));
+        }
+    }
+
     /// The turns of deliveries that wait.
     pub fn turns<'d>(&self, waiting: impl IntoIterator<Item = &'d Delivery>) -> Vec<Turn> {
         waiting.into_iter().map(|delivery| delivery.turn(self.lane(&delivery.sender))).collect()

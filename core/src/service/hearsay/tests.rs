@@ -85,7 +85,7 @@ fn what_is_read_after_another_process_heard_something_else_may_be_older() {
     hearsay.set_up(true);
     hearsay.forget();
     hearsay.hear(&key(), &there("r", Show::Away));
-    (0..=RECENT).for_each(|_| hearsay.beat());
+    (0..=RECENT).for_each(|_| hearsay.beat(1));
     assert!(hearsay.recent.is_empty());
     hearsay.tell(&key(), &there("r", Show::Chat));
     assert!(!asks(&mut hearsay, SECOND), "that was long ago");

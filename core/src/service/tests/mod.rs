@@ -2,6 +2,7 @@ mod account;
 mod inbound;
 mod rounds;
 mod sends;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::Duration;

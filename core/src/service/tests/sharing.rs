@@ -1,0 +1,175 @@
+//! A service in one of several processes, on a store that fails.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::store::{
+    Behind, ContactState, DeadLetter, Fellows, Heard, Listener, Member, News, Placed, Placing,
+    Shared, Turn,
+};
+
+/// A store that others share, or so it says.
+#[derive(Default)]
+struct Commons {
+    rows: MemoryStore,
+    faulty: AtomicBool,
+    listener: Mutex<Option<Box<dyn Listener>>>,
+}
+
+impl std::fmt::Debug for Commons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Commons")
+    }
+}
+
+impl Commons {
+    fn tell(&self, news: News) {
+        self.listener.lock().unwrap().as_ref().unwrap().take(news);
+    }
+
+    fn deliveries(&self, queue: &str) -> Vec<u64> {
+        Waiting::load(&self.rows, queue).unwrap().inbox.iter().map(|row| row.id).collect()
+    }
+}
+
+impl Store for Commons {
+    fn load(&self, contact: &mut dyn FnMut(ContactKey, ContactState)) -> Result<()> {
+        self.rows.load(contact)
+    }
+
+    fn apply(&self, changes: Vec<Change>, durability: Durability) -> Result<()> {
+        if self.faulty.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Store, "the disk is full"));
+        }
+        self.rows.apply(changes, durability)
+    }
+
+    fn load_queue(&self, queue: &str, row: &mut dyn FnMut(Row)) -> Result<()> {
+        self.rows.load_queue(queue, row)
+    }
+
+    fn dead_letters(&self, queue: &str, letter: &mut dyn FnMut(DeadLetter)) -> Result<()> {
+        self.rows.dead_letters(queue, letter)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn shared(&self) -> Option<&dyn Shared> {
+        Some(self)
+    }
+}
+
+impl Shared for Commons {
+    fn join(&self, app: &str, listener: Box<dyn Listener>) -> Result<Member> {
+        *self.listener.lock().unwrap() = Some(listener);
+        Ok(Member { queue: format!("{app}/1").into(), number: 1 })
+    }
+
+    fn exchange(
+        &self,
+        _: &ContactKey,
+        from: Subscription,
+        _: Subscription,
+    ) -> Result<Subscription> {
+        Ok(from)
+    }
+
+    fn tell(&self, _: &Member, _: &ContactKey, _: &Heard, _: u64) -> bool {
+        false
+    }
+
+    fn fellows(&self, _: &str, _: &Member) -> Result<Fellows> {
+        Ok(Fellows::new())
+    }
+
+    fn place(&self, _: &str, _: &Member, changes: Vec<Change>, done: Placing) {
+        done(self.apply(changes, Durability::Now).map(|()| Placed::default()));
+    }
+
+    fn behind(&self, _: &Member, _: &[Turn]) -> Result<Vec<Behind>> {
+        Ok(Vec::new())
+    }
+
+    fn set_up(&self, _: &Member, _: bool) {}
+
+    fn holds(&self, _: &Member) -> bool {
+        true
+    }
+}
+
+fn shared() -> (Arc<Commons>, Service) {
+    let store = Arc::new(Commons::default());
+    let service = Service::new(config(), Box::new(Arc::clone(&store))).unwrap();
+    (store, service)
+}
+
+fn kept(service: &Service) -> Delivery {
+    let xml = format!("<message from='{USER}/r' to='{APP}' type='chat'><body>hi</body></message>");
+    let delivery = receive(service, &xml).delivery.unwrap();
+    service.keep(vec![service.keep_delivery(&delivery)], Durability::Now).unwrap();
+    delivery
+}
+
+#[test]
+fn a_delivery_that_the_store_does_not_forget_is_settled_again_with_a_later_beat() {
+    let (store, service) = shared();
+    let woken = Arc::new(AtomicBool::new(false));
+    let wake = Arc::clone(&woken);
+    service.on_news(move || wake.store(true, Ordering::Relaxed));
+    let delivery = kept(&service);
+    woken.store(false, Ordering::Relaxed);
+    store.tell(News::Others(0));
+    assert!(!woken.load(Ordering::Relaxed), "nothing is to be done");
+
+    store.faulty.store(true, Ordering::Relaxed);
+    service.forget_delivery(delivery.id);
+    store.tell(News::Others(0));
+    assert!(woken.swap(false, Ordering::Relaxed));
+    assert!(service.next_legacy().unwrap().is_none());
+    assert_eq!(store.deliveries(service.queue()), [delivery.id], "others wait for it");
+
+    store.faulty.store(false, Ordering::Relaxed);
+    store.tell(News::Others(0));
+    assert!(woken.swap(false, Ordering::Relaxed));
+    assert!(service.next_legacy().unwrap().is_none());
+    assert_eq!(store.deliveries(service.queue()), [0; 0]);
+}
+
+#[test]
+fn what_was_stored_though_nobody_was_told_is_forgotten_with_what_was_not() {
+    let (store, service) = shared();
+    let delivery = kept(&service);
+    service.not_kept(&[delivery]);
+    assert_eq!(store.deliveries(service.queue()), [0; 0]);
+}
+
+/// What is said to contacts, the questions left out, of whom one sees the app.
+fn said(service: &Service) -> Vec<String> {
+    let sends = texts(&service.handle_timeout(NOON, 100));
+    sends.into_iter().filter(|it| !it.contains("probe")).collect()
+}
+
+#[test]
+fn contacts_are_told_if_who_had_the_stream_before_is_gone_after_all() {
+    let (store, service) = shared();
+    let key = ContactKey { own: APP.into(), contact: USER.into() };
+    let state = ContactState { subscription: Subscription::Both, ..ContactState::default() };
+    store.tell(News::Contact(key, state));
+    store.tell(News::Others(1));
+    service.handle_ready(NOON);
+    assert_eq!(said(&service), [""; 0], "the other one has told them");
+    store.tell(News::Others(1));
+    assert_eq!(said(&service), [""; 0]);
+    store.tell(News::Others(0));
+    assert_eq!(service.poll_timeout(), Some(Duration::ZERO));
+    assert_eq!(said(&service).len(), 1, "it told them goodbye");
+    assert_eq!(said(&service), [""; 0]);
+
+    store.tell(News::Others(1));
+    service.handle_ready(NOON);
+    (0..9).for_each(|_| store.tell(News::Others(1)));
+    store.tell(News::Others(0));
+    assert_eq!(said(&service), [""; 0], "it knew of us, and just died");
+}
