@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::route::Delivery;
+use crate::store::Place;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +97,9 @@ impl Lanes {
         }
         let lane = self.lanes.entry(Arc::clone(&key)).or_default();
         let turn = delivery.place.turn;
-        let before = lane.waiting.iter().rposition(|it| turn == 0 || it.place.turn <= turn);
+        // What could not be stored has no turn, and others do not wait for it.
+        let is_earlier = |place: Place| (1..=turn).contains(&place.turn);
+        let before = lane.waiting.iter().rposition(|it| turn == 0 || is_earlier(it.place));
         lane.waiting.insert(before.map_or(0, |before| before + 1), Arc::new(delivery));
         self.offer(&key);
     }

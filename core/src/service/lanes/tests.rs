@@ -61,6 +61,8 @@ fn what_is_taken_over_goes_before_what_waited_for_it() {
     lanes.restore(placed(7, 25, true));
     lanes.restore(placed(8, 20, true));
     lanes.restore(placed(9, 5, true));
+    lanes.push(placed(4, 0, false)).unwrap();
+    lanes.restore(placed(6, 40, true));
     let mut order = Vec::new();
     assert!(lanes.claim(9).is_empty(), "something came before what was ready");
     while lanes.has_waiting() {
@@ -71,7 +73,7 @@ fn what_is_taken_over_goes_before_what_waited_for_it() {
             lanes.done(ticket);
         }
     }
-    assert_eq!(order, [9, 1, 8, 7, 3]);
+    assert_eq!(order, [9, 1, 8, 7, 3, 6, 4], "one without a turn comes last");
     assert!(lanes.is_empty());
 }
 
