@@ -119,14 +119,15 @@ impl Hearsay {
     }
 
     /// What was told under this number came back, or will not: the store has it, and whatever comes
-    /// from now on is later.
-    pub(super) fn is_told(&mut self, key: &ContactKey, number: u64) {
+    /// from now on is later. Says whether the contact is in doubt.
+    pub(super) fn is_told(&mut self, key: &ContactKey, number: u64) -> bool {
         if let Some(told) = self.told.get_mut(key) {
             told.retain(|(last, _)| *last > number);
             if told.is_empty() {
                 self.told.remove(key);
             }
         }
+        self.doubts.contains_key(key)
     }
 
     /// Another process heard a contact. Returns what this one told of the same, which the store has
@@ -174,7 +175,9 @@ impl Hearsay {
 
     /// When [`Hearsay::take_due`] has something.
     pub(super) fn poll_timeout(&self, patience: Duration) -> Option<Duration> {
-        self.doubts.values().map(|doubt| doubt.due(patience)).min()
+        // The store would have the answer before what is still on its way there.
+        let due = self.doubts.iter().filter(|(key, _)| !self.told.contains_key(key));
+        due.map(|(_, doubt)| doubt.due(patience)).min()
     }
 
     /// Up to `room` contacts that are to be asked now, of those that `may_be_asked`, and whoever did not
@@ -188,7 +191,7 @@ impl Hearsay {
     ) -> Due {
         let mut due = Due::default();
         self.doubts.retain(|key, doubt| {
-            if doubt.due(patience) > now {
+            if doubt.due(patience) > now || self.told.contains_key(key) {
                 return true;
             }
             if doubt.again {
@@ -217,10 +220,11 @@ impl Hearsay {
 
     /// What another process heard changed what was known of a contact. Says whether that is in doubt now:
     /// it is if the other one has no stream.
-    pub(super) fn is_changed(&mut self, key: &ContactKey, heard: &Heard) -> bool {
+    pub(super) fn is_changed(&mut self, key: &ContactKey) -> bool {
         let late = self.up.is_some_and(|since| self.others == 0 || self.beat < since + UNKNOWN);
         if late {
-            self.doubt(key, heard, heard);
+            // A contact that does not answer is what the other one says.
+            self.doubt(key, &Heard::Unavailable(None), &Heard::Unavailable(None));
         }
         late
     }

@@ -240,7 +240,7 @@ impl PresenceBook {
         &mut self,
         contacts: impl Iterator<Item = (ContactKey, ContactState)>,
     ) -> Vec<ContactKey> {
-        let mut changed = Vec::new();
+        let (mut changed, epoch) = (Vec::new(), self.epoch);
         let mut kept = vec![false; self.slots.len()];
         for (key, state) in contacts {
             let number = self.find_or_insert(&key.own, &key.contact);
@@ -249,6 +249,8 @@ impl PresenceBook {
             }
             self.change(number, |slot| {
                 slot.subscription = state.subscription;
+                // Who was asked may have answered meanwhile.
+                (slot.heard, slot.asked) = (epoch, false);
                 if slot.best() != state.available {
                     changed.push(key.clone());
                     slot.resources = Box::default();

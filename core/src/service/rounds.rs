@@ -160,7 +160,7 @@ impl Service {
         rounds.stop();
         // An account's server tells all who are to know; where another process goes on, the app is
         // not gone.
-        let alone = !self.addresses.is_account() && self.others() == 0;
+        let alone = !self.addresses.is_account() && self.is_last();
         rounds.farewell = alone.then_some(0);
     }
 
@@ -213,6 +213,15 @@ impl Service {
         }
         self.go_on_afterwards(&mut rounds, now);
         sends
+    }
+
+    /// Whether no other process has a stream: what the last beat said may be a second old, and nobody would
+    /// tell contacts that the app is there after all.
+    fn is_last(&self) -> bool {
+        match self.fellows() {
+            Ok(fellows) if self.is_shared() => !fellows.iter().any(|other| other.up && other.held),
+            _ => self.others() == 0,
+        }
     }
 
     fn presumes_wrongly(&self, rounds: &Rounds) -> bool {

@@ -141,7 +141,7 @@ impl Ear {
         }
         drop(book);
         if changed && later.is_empty() {
-            doubted |= hearsay.is_changed(key, heard);
+            doubted |= hearsay.is_changed(key);
         }
         drop(hearsay);
         if doubted {
@@ -172,7 +172,11 @@ impl Listener for Ear {
     fn take(&self, news: News) {
         match news {
             News::Heard(key, heard) if self.is_ours(&key) => self.hear(&key, &heard),
-            News::Told(key, number) => self.state.hearsay().is_told(&key, number),
+            News::Told(key, number) => {
+                if self.state.hearsay().is_told(&key, number) {
+                    self.state.wake();
+                }
+            }
             News::Contact(key, state) if self.is_ours(&key) => {
                 let mut book = self.book();
                 book.set_subscription(&key.own, &key.contact, state.subscription);
@@ -186,9 +190,8 @@ impl Listener for Ear {
                 hearsay.forget();
                 let changed = self.book().reconcile(ours);
                 // What is kept may be older than what was heard here.
-                let unknown = Heard::Unavailable(None);
                 for key in changed {
-                    hearsay.is_changed(&key, &unknown);
+                    hearsay.is_changed(&key);
                 }
             }
             News::Others(others) => {

@@ -24,6 +24,12 @@ fn hearsay() -> Hearsay {
     hearsay
 }
 
+/// This process hears the contact, and the store has it at once.
+fn tell(hearsay: &mut Hearsay, heard: &Heard) {
+    let number = hearsay.tell(&key(), heard);
+    hearsay.is_told(&key(), number);
+}
+
 fn due(hearsay: &mut Hearsay, now: Duration) -> Due {
     hearsay.take_due(now, 100, PATIENCE, |_| true)
 }
@@ -58,12 +64,12 @@ fn a_contact_of_whom_two_heard_different_things_at_once_is_asked() {
     hearsay.hear(&key(), &there("s", Show::Chat));
     assert!(!asks(&mut hearsay, SECOND), "nothing contradicts");
     hearsay.hear(&key(), &there("r", Show::Chat));
+    assert_eq!(hearsay.poll_timeout(PATIENCE), None, "the answer may be told before this is");
+    assert!(!asks(&mut hearsay, SECOND));
+    assert!(hearsay.is_told(&key(), number));
     assert_eq!(hearsay.poll_timeout(PATIENCE), Some(Duration::ZERO));
     assert_eq!(due(&mut hearsay, SECOND).ask, [key()]);
     assert!(!asks(&mut hearsay, SECOND * 2), "once");
-    hearsay.hear(&key(), &there("r", Show::Away));
-    hearsay.is_told(&key(), number);
-    assert_eq!(hearsay.doubts[&key()].resources, ["r".into()], "told before the question");
     hearsay.hear(&key(), &there("r", Show::Chat));
     assert_eq!(due(&mut hearsay, SECOND + PATIENCE), Due::default());
     assert_eq!(hearsay.poll_timeout(PATIENCE), None);
@@ -73,13 +79,13 @@ fn a_contact_of_whom_two_heard_different_things_at_once_is_asked() {
 fn what_is_read_after_another_process_heard_something_else_may_be_older() {
     let mut hearsay = hearsay();
     hearsay.hear(&key(), &there("r", Show::Chat));
-    hearsay.tell(&key(), &there("s", Show::Away));
+    tell(&mut hearsay, &there("s", Show::Away));
     assert!(!asks(&mut hearsay, SECOND), "another resource");
-    hearsay.tell(&key(), &there("r", Show::Away));
+    tell(&mut hearsay, &there("r", Show::Away));
     assert!(asks(&mut hearsay, SECOND));
-    hearsay.tell(&key(), &there("r", Show::ExtendedAway));
+    tell(&mut hearsay, &there("r", Show::ExtendedAway));
     assert!(asks(&mut hearsay, SECOND * 2), "that may still be older, too");
-    hearsay.tell(&key(), &there("r", Show::Chat));
+    tell(&mut hearsay, &there("r", Show::Chat));
     assert!(!asks(&mut hearsay, SECOND * 9), "an answer");
 
     hearsay.set_up(true);
@@ -98,7 +104,7 @@ fn whoever_contradicts_itself_all_the_time_is_asked_less_and_less() {
     for step in 0..100_u64 {
         let shows = [Show::Away, Show::Chat];
         hearsay.hear(&key(), &there("r", shows[(step % 2) as usize]));
-        hearsay.tell(&key(), &there("r", shows[((step + 1) % 2) as usize]));
+        tell(&mut hearsay, &there("r", shows[((step + 1) % 2) as usize]));
         asked += due(&mut hearsay, Duration::from_millis(step * 100)).ask.len();
     }
     assert_eq!(asked, 4, "at once, and one, two and four seconds after the one before");
@@ -126,8 +132,9 @@ fn a_resource_in_doubt_that_does_not_answer_is_gone() {
 #[test]
 fn only_whom_the_app_may_ask_is_asked_and_only_through_a_stream() {
     let mut hearsay = hearsay();
-    hearsay.tell(&key(), &there("r", Show::Away));
+    let number = hearsay.tell(&key(), &there("r", Show::Away));
     hearsay.hear(&key(), &gone("r"));
+    hearsay.is_told(&key(), number);
     assert_eq!(hearsay.take_due(SECOND, 0, PATIENCE, |_| true), Due::default(), "no room");
     assert!(hearsay.poll_timeout(PATIENCE).is_some());
     assert_eq!(hearsay.take_due(SECOND, 9, PATIENCE, |_| false), Due::default());
@@ -135,6 +142,24 @@ fn only_whom_the_app_may_ask_is_asked_and_only_through_a_stream() {
     hearsay.set_up(false);
     hearsay.hear(&key(), &gone("r"));
     assert_eq!(hearsay.poll_timeout(PATIENCE), None);
+}
+
+#[test]
+fn what_a_process_without_a_stream_says_anew_is_old() {
+    let mut hearsay = hearsay();
+    assert!(hearsay.is_changed(&key()), "nobody knows yet who has a stream");
+    assert!(asks(&mut hearsay, SECOND));
+    assert_eq!(
+        due(&mut hearsay, SECOND + PATIENCE),
+        Due::default(),
+        "who is silent is as it was said"
+    );
+    (0..UNKNOWN).for_each(|_| hearsay.beat(1));
+    assert!(!hearsay.is_changed(&key()), "the other one may have heard it just now");
+    hearsay.beat(0);
+    assert!(hearsay.is_changed(&key()));
+    hearsay.set_up(false);
+    assert!(!hearsay.is_changed(&key()), "there is no stream to ask through");
 }
 
 #[test]
