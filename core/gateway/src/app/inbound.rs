@@ -176,7 +176,12 @@ impl App {
             Event::Stanza(stanza) => self.stanza(stanza, arrived),
             Event::Skipped(error) => tracing::warn!(app, "a stanza was left out: {error}"),
             Event::Disconnected { reason, retry_in } => {
-                tracing::warn!(app, ?retry_in, "the stream is down: {reason}");
+                match retry_in {
+                    Some(pause) => {
+                        tracing::warn!(app, retry_in = ?pause, "the stream is down: {reason}");
+                    }
+                    None => tracing::warn!(app, "the stream is down for good: {reason}"),
+                }
                 self.metrics.stream(app, false);
                 let label = if retry_in.is_some() { "lost" } else { "refused" };
                 self.metrics.reconnect(app, label);
