@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Inner, Queue};
 use crate::error::Error;
@@ -51,7 +51,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let due = inner.service.poll_timeout().filter(|_| inner.connection.is_ready());
         tokio::select! {
             events = inner.connection.next_events(EVENTS) => match events {
-                Ok(events) if !events.is_empty() => take(&inner, events).await,
+                Ok(events) if !events.is_empty() => take(&inner, &mut turns, events).await,
                 _ => break,
             },
             () = until(&inner, due) => round(&inner).await,
@@ -140,7 +140,7 @@ async fn round(inner: &Inner) {
     write(inner, sends).await;
 }
 
-async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
+async fn take(inner: &Arc<Inner>, turns: &mut Turns, events: Vec<Event>) {
     let utc = utc();
     let (mut sends, mut lasting) = (Vec::new(), Vec::new());
     let mut arrived = Vec::new();
@@ -160,7 +160,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
                 match inbound.delivery {
                     Some(delivery) if inner.outbox.is_some() => arrived.push(delivery),
                     Some(delivery) => {
-                        deliver(inner, delivery, &mut sends, &mut refusals).await;
+                        deliver(inner, turns, delivery, &mut sends, &mut refusals).await;
                         pushed += 1;
                     }
                     None => {}
@@ -195,7 +195,7 @@ async fn take(inner: &Arc<Inner>, events: Vec<Event>) {
     // What could not be stored is in memory still: a server that sends it again would not help.
     let _ = inner.connection.confirm(stanzas);
     for delivery in arrived {
-        deliver(inner, delivery, &mut sends, &mut refusals).await;
+        deliver(inner, turns, delivery, &mut sends, &mut refusals).await;
     }
     inner.queue().wake_for_ready();
     for refusal in refusals {
@@ -254,6 +254,7 @@ fn push(inner: &Inner, delivery: Delivery) -> Result<(), Box<Delivery>> {
 
 async fn deliver(
     inner: &Arc<Inner>,
+    turns: &mut Turns,
     delivery: Delivery,
     sends: &mut Vec<Bytes>,
     refusals: &mut Vec<Refusal>,
@@ -262,7 +263,7 @@ async fn deliver(
     inner.queue().wake_for_ready();
     // What waits to be written is for others: it need not wait for the app.
     write(inner, std::mem::take(sends)).await;
-    let refused = match make_room(inner, *refused).await {
+    let refused = match make_room(inner, turns, *refused).await {
         None => return,
         Some(refused) => refused,
     };
@@ -296,26 +297,46 @@ fn is_full(inner: &Inner, queue: &Queue, delivery: &Delivery) -> bool {
 
 /// Waits for room, unless it is the sender's own share that is used up: others must not wait for
 /// one. Gives the delivery back if there is none in time.
-async fn make_room(inner: &Inner, delivery: Delivery) -> Option<Delivery> {
+async fn make_room(inner: &Arc<Inner>, turns: &mut Turns, delivery: Delivery) -> Option<Delivery> {
     let mut waiting = Some(delivery);
+    let until = Instant::now() + inner.config.room_timeout;
+    loop {
+        let over = attempt(inner, &mut waiting, until.min(next_turn(inner, turns))).await;
+        if over || waiting.is_none() || until <= Instant::now() {
+            return waiting;
+        }
+        // Those that take the room may wait for their turn.
+        release(inner, turns).await;
+    }
+}
+
+/// When it is to be asked whose turn it is.
+fn next_turn(inner: &Inner, turns: &Turns) -> Instant {
+    match inner.queue().lanes.has_waiting() {
+        true => inner.origin + turns.due(),
+        false => Instant::now() + inner.config.room_timeout,
+    }
+}
+
+/// Puts what is `waiting` into its lane, as soon as there is room; `true` if there will be none.
+async fn attempt(inner: &Inner, waiting: &mut Option<Delivery>, until: Instant) -> bool {
     let attempt = poll_fn(|context| {
-        let Some(delivery) = waiting.take() else { return Poll::Ready(()) };
+        let Some(delivery) = waiting.take() else { return Poll::Ready(false) };
         let mut queue = inner.queue();
         let full = is_full(inner, &queue, &delivery);
         match queue.push(delivery) {
-            Ok(()) => Poll::Ready(()),
+            Ok(()) => Poll::Ready(false),
             Err(delivery) => {
-                waiting = Some(*delivery);
+                *waiting = Some(*delivery);
                 if queue.over || !full {
-                    return Poll::Ready(());
+                    return Poll::Ready(true);
                 }
                 register(&mut queue.others, context.waker());
                 Poll::Pending
             }
         }
     });
-    let _ = timeout(inner.config.room_timeout, attempt).await;
-    waiting
+    timeout_at(until, attempt).await.unwrap_or(false)
 }
 
 /// Writes answers; what the server does not take in time is counted.
