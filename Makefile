@@ -117,7 +117,7 @@ header: rust ## write capi/include/appxmpp.h anew (make test fails when it is ou
 SIMULATE = $(CARGO) run --quiet --profile simulate --package appxmpp-simulator --
 
 .PHONY: simulate simulate-trace simulate-mutations
-simulate: rust ## RUNS=100000 scenarios of the simulator from SEED=1 on (THREADS=2); the trace of the first that fails
+simulate: rust ## RUNS=100000 scenarios of the simulator from SEED=1 on (THREADS=2, STEP=8 for one of its eight kinds); the trace of the first that fails
 	@$(SIMULATE) $(or $(RUNS),100000) $(or $(SEED),1)
 
 simulate-trace: rust ## what happens in the scenario of SEED=1

@@ -11,7 +11,7 @@ use appxmpp::stream::{
 };
 
 use crate::c2s::Host;
-use crate::ctx::{Ctx, Ev, MS, NEVER, Rare, SEC, Time, duration, time};
+use crate::ctx::{Ctx, Ev, Kind, MS, NEVER, Rare, SEC, Time, duration, time};
 use crate::oracle::attribute;
 use crate::rng::Rng;
 
@@ -114,7 +114,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        let mut ctx = Ctx::new(Rng::new(seed), traced);
+        let mut ctx = Ctx::new(Rng::new(seed), traced, Kind::Alone);
         let profile = format!("{:?}", ctx.profile);
         ctx.say(|| format!("an account; {profile}"));
         let host = Host::new(&mut ctx);

@@ -3,8 +3,10 @@
 
 mod checks;
 mod handlers;
+mod opening;
 mod outbox;
 mod task;
+mod together;
 mod usage;
 
 use std::cell::Cell;
@@ -12,21 +14,21 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use appxmpp::service::outbox::Accepted;
-use appxmpp::service::{
-    Attempt, Delivery, Inbox, LaneLimits, Lanes, Outbox, OutboxLimits, Pace, Quotas, Resource,
-    Retry, Service, ServiceConfig, Ticket,
-};
+use appxmpp::service::{Attempt, Delivery, Inbox, Lanes, Outbox, Service, Ticket};
 use appxmpp::stanza::{Condition, Stanza};
-use appxmpp::store::OutboxRow;
+use appxmpp::store::{Behind, OutboxRow, Placed, Turn};
 use bytes::Bytes;
 
 use crate::contacts;
-use crate::ctx::{Ctx, Ev, MS, NEVER, Rare, SEC, Time, duration, time};
-use crate::disk::{Disk, Handle, Used};
+use crate::ctx::{Ctx, Ev, MS, NEVER, SEC, Time, time};
+use crate::database::UNKNOWN;
+use crate::disk::{Disk, Used};
 use crate::link::Link;
+use crate::oracle::Message;
 use crate::roster::Relation;
 use crate::server::Server;
 
+use together::{Adoption, Together};
 pub(crate) use usage::Usage;
 
 /// How long the server is kept waiting for room for a delivery.
@@ -41,11 +43,42 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// What the disk says when a change is on it, or is not.
 #[derive(Debug)]
 pub(crate) enum Told {
-    Put(Vec<Accepted>, Vec<Item>, bool),
-    Kept(bool),
+    Put(Vec<Accepted>, Vec<Item>, Outcome),
+    Kept(Outcome),
     Forgotten(bool),
     /// The answer to this delivery, and that the delivery is done.
-    Answered(Accepted, usize, u64, bool),
+    Answered(Accepted, usize, u64, Outcome),
+    /// What another process left.
+    Adopted(Vec<Accepted>, Outcome),
+}
+
+/// What became of changes.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Stored(Placed),
+    NotStored,
+    /// They may be there or not.
+    Unknown,
+}
+
+impl Outcome {
+    fn of(stored: appxmpp::Result<Placed>) -> Self {
+        match stored {
+            Ok(placed) => Self::Stored(placed),
+            Err(error) if error.to_string().contains(UNKNOWN) => Self::Unknown,
+            Err(_) => Self::NotStored,
+        }
+    }
+
+    fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored(_))
+    }
+
+    /// Notes what whoever sent a message is told.
+    fn note(&self, message: &mut Message) {
+        message.promised = self.is_stored();
+        message.denied = matches!(self, Self::NotStored);
+    }
 }
 
 /// What is in the outbox.
@@ -98,6 +131,14 @@ enum Task {
         arrived: VecDeque<Delivery>,
         sends: Vec<Bytes>,
     },
+    /// The database, which is asked whose turn it is, until then.
+    Asking {
+        until: Time,
+        waiting: Vec<Turn>,
+        behind: appxmpp::Result<Vec<Behind>>,
+    },
+    /// What a process left that is gone is taken over.
+    Adopting(Adoption),
     /// Room in the lanes.
     Room {
         waiting: VecDeque<Delivery>,
@@ -131,6 +172,8 @@ pub(crate) struct App {
     run: u32,
     pub(crate) used: Used,
     keeping: usage::Keeping,
+    /// What only processes have that share a database.
+    together: Together,
     /// How often the checks themselves called the app.
     looks: Cell<u64>,
     /// The subscriptions with each contact, by the checks' own rules, and whether the store lags
@@ -152,109 +195,8 @@ pub(crate) fn of_stanza(stanza: &Stanza) -> Option<(usize, usize, usize)> {
 }
 
 impl App {
-    pub(crate) fn open(
-        ctx: &mut Ctx,
-        disk: &Arc<Disk>,
-        disk_run: u64,
-        number: usize,
-        run: u32,
-    ) -> Option<Self> {
-        Self::check_kept(ctx, disk, number);
-        let mut config = ServiceConfig::new("bot", &contacts::domain(number)).ok()?;
-        config.id_prefix = format!("i{run}-");
-        config.pace = Pace {
-            probes_per_second: 100,
-            patience: duration(2 * SEC),
-            refresh: Some(duration(10 * SEC)),
-        };
-        let mut quotas = Quotas::default();
-        if let Some(limit) = ctx.profile.quota_recipients {
-            quotas = quotas.with(Resource::RecipientsMessaged, limit);
-        }
-        if let Some(limit) = ctx.profile.quota_invitations {
-            quotas = quotas.with(Resource::InvitationsSent, limit);
-        }
-        config.quotas = quotas;
-        let service = match Service::new(config, Box::new(Handle::new(disk, disk_run))) {
-            Ok(service) => service,
-            Err(error) => {
-                ctx.violated(|| format!("the store cannot be opened: {error}"));
-                return None;
-            }
-        };
-        let used = disk.used(&contacts::domain(number), ctx.utc());
-        service.set_utc(ctx.utc());
-        let profile = ctx.profile.clone();
-        let limits = LaneLimits {
-            deliveries: profile.lane_deliveries,
-            per_sender: profile.lane_per_sender,
-            ..LaneLimits::default()
-        };
-        let retry = Retry {
-            first: duration(200 * MS),
-            longest: duration(5 * SEC),
-            deadline: duration(20 * SEC),
-        };
-        let mut deliveries = if profile.durable {
-            Deliveries::Inbox(Inbox::new(limits, retry))
-        } else {
-            Deliveries::Lanes(Lanes::new(limits))
-        };
-        if let Deliveries::Inbox(inbox) = &mut deliveries {
-            // A store that does not take the number of the run ends the start.
-            let restored = service.restore_deliveries().ok()?;
-            restored.into_iter().for_each(|delivery| inbox.restore(ctx.now(), delivery));
-        }
-        let mut outbox = Outbox::new(OutboxLimits {
-            stanzas: profile.outbox_stanzas,
-            bytes: profile.outbox_bytes,
-            expiry: duration(profile.expiry),
-        });
-        let (rows, done) = service.take_outbox();
-        outbox.restore(rows, done);
-        let (own, contacts) = (contacts::own(number), ctx.profile.contacts);
-        let kept = |contact| disk.subscription(&own, &contacts::address(contact));
-        let relations = (0..contacts).map(|it| (Relation::of(kept(it)), false)).collect();
-        let waiting = match &deliveries {
-            Deliveries::Inbox(inbox) => inbox.len(),
-            Deliveries::Lanes(_) => 0,
-        };
-        let stats = outbox.stats();
-        ctx.saw(Rare::RestoredMessage, stats.waiting as u64);
-        ctx.saw(Rare::RestoredDelivery, waiting as u64);
-        ctx.say(|| format!("app {number} opens: {} to send, {waiting} to deliver", stats.waiting));
-        Some(Self {
-            number,
-            surplus: (stats.waiting, waiting),
-            service,
-            outbox,
-            gathering: Gathering::default(),
-            storing: false,
-            giving_up: false,
-            cut: 0,
-            deliveries,
-            link: Link::new(number, ctx.now + ctx.rng.below(50 * MS)),
-            task: Task::Idle,
-            backlog: Vec::new(),
-            backlog_until: 0,
-            running: Vec::new(),
-            told: Mailbox::default(),
-            task_until: 0,
-            writer_until: 0,
-            expiry_at: ctx.now,
-            run,
-            used,
-            keeping: usage::Keeping::new(ctx.now),
-            looks: Cell::new(0),
-            relations,
-            stopping: false,
-            down_until: 0,
-            seen: (0, 0),
-        })
-    }
-
     /// Runs each part of the app once, in any order; says whether anything moved.
-    pub(crate) fn step(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) -> bool {
+    pub(crate) fn step(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &dyn Disk) -> bool {
         let mut moved = self.hear_disk(ctx);
         let first = ctx.rng.index(3);
         for part in 0..3 {
@@ -262,7 +204,7 @@ impl App {
                 return false;
             }
             moved |= match (first + part) % 3 {
-                0 => self.link.drive(ctx, server, self.run),
+                0 => self.link.drive(ctx, server, &self.service, self.run),
                 1 => self.step_task(ctx, server, disk),
                 _ => self.step_writer(ctx, server),
             };
@@ -280,6 +222,7 @@ impl App {
         }
         if let Deliveries::Inbox(inbox) = &self.deliveries
             && self.running.len() < ctx.profile.workers
+            && self.service.holds()
         {
             due = due.min(inbox.poll_timeout().map_or(NEVER, time));
         }
@@ -291,18 +234,21 @@ impl App {
         if !self.outbox.is_empty() {
             due = due.min(self.expiry_at.max(self.writer_until));
         }
-        due
+        due.min(self.together_due().max(self.writer_until))
     }
 
     fn task_due(&self, ctx: &Ctx) -> Time {
         match &self.task {
             _ if !self.backlog.is_empty() => self.backlog_until,
+            Task::Idle if self.service.is_evicted() => NEVER,
             Task::Idle if self.link.is_ready() && self.link.has_room(ctx) => {
                 let rounds = self.service.poll_timeout().map_or(NEVER, time);
-                rounds.min(self.keeping.next())
+                rounds.min(self.keeping.next()).min(self.turn_due())
             }
-            Task::Idle => self.keeping.next(),
-            Task::Room { until, .. } => *until,
+            Task::Idle => self.keeping.next().min(self.turn_due()),
+            Task::Asking { until, .. } => *until,
+            Task::Adopting(adoption) => adoption.due(),
+            Task::Room { until, .. } => self.turn_due().min(*until),
             Task::Saying { .. } | Task::Keeping { .. } => NEVER,
         }
     }
@@ -324,11 +270,12 @@ impl App {
         let moved = !told.is_empty();
         for told in told {
             match told {
-                Told::Put(calls, items, stored) => self.put(ctx, &calls, &items, stored),
-                Told::Kept(stored) => self.kept(ctx, stored),
+                Told::Put(calls, items, stored) => self.put(ctx, &calls, &items, &stored),
+                Told::Kept(stored) => self.kept(ctx, &stored),
+                Told::Adopted(calls, stored) => self.adopted(ctx, &calls, &stored),
                 Told::Forgotten(stored) => self.given_up(stored),
                 Told::Answered(accepted, message, delivery, stored) => {
-                    self.answered(ctx, &accepted, message, delivery, stored);
+                    self.answered(ctx, &accepted, message, delivery, &stored);
                 }
             }
         }
@@ -341,13 +288,21 @@ impl App {
         ctx.at(ctx.now, Ev::Tick);
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(crate) fn run(&self) -> u32 {
+        self.run
+    }
+
+    fn has_no_work(&self) -> bool {
         let is_idle = matches!(self.task, Task::Idle) && self.backlog.is_empty();
-        is_idle && self.waiting() == 0 && self.outbox.is_empty()
+        is_idle && self.waiting() == 0
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.has_no_work() && self.outbox.is_empty()
     }
 
     /// Says goodbye and closes the stream.
-    pub(crate) fn say_goodbye(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
+    pub(crate) fn say_goodbye(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &dyn Disk) {
         if !self.storing {
             self.give_up_gathered(ctx);
         }

@@ -12,7 +12,7 @@ use crate::oracle::Oracle;
 use crate::server::Server;
 
 /// One call, of any kind.
-pub(crate) fn act(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
+pub(crate) fn act(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &dyn Disk) {
     app.tell_time(ctx);
     match ctx.rng.below(10) {
         0..=6 => send_message(app, ctx, server, false),
@@ -84,8 +84,8 @@ pub(crate) fn send_message(app: &mut App, ctx: &mut Ctx, server: &mut Server, po
     let mut messages = Vec::with_capacity(count);
     for (stanza, contact) in sending.stanzas.iter().zip(&recipients) {
         let pair = (app.number, *contact);
-        let flags = (durable, poison);
-        messages.push(ctx.oracle.made(pair, call, &stanza.to_bytes(), utc, flags));
+        let (flags, of_run) = ((durable, poison), (app.run(), ctx.now));
+        messages.push(ctx.oracle.made(pair, call, &stanza.to_bytes(), utc, flags, of_run));
     }
     if durable {
         return app.keep(ctx, &sending, &messages);
@@ -102,10 +102,10 @@ pub(crate) fn send_message(app: &mut App, ctx: &mut Ctx, server: &mut Server, po
     }
 }
 
-fn send_invite(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
+fn send_invite(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &dyn Disk) {
     let number = ctx.rng.index(ctx.profile.contacts);
     let contact = contacts::address(number);
-    let before = app.relation(number);
+    let before = app.relation(disk, number);
     let faults = disk.faults();
     let invited = app.service.send_invite(&contact, None);
     if disk.has_crashed() {
@@ -122,6 +122,10 @@ fn send_invite(app: &mut App, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
     }
     counts[Resource::ApiCalls as usize] += 1;
     counts[Resource::InvitationsSent as usize] = used;
+    if disk.faults() > faults && disk.database().is_some() {
+        ctx.oracle.pairs[app.number][number].disputed = true;
+        return;
+    }
     let mut after = before;
     after.ask();
     let not_stored = disk.faults() > faults && before.name() != after.name();

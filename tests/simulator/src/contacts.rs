@@ -92,7 +92,7 @@ fn say(
         "<{name} from='c{contact}@users.example{resource}' to='{to}' id='k{contact}-{app}-{number}'{rest}"
     );
     ctx.say(|| format!("contact {contact} says {xml}"));
-    server.send_to(ctx, app, xml.as_bytes());
+    server.send_to(ctx, app, contact, xml.as_bytes());
 }
 
 pub(crate) fn subscription(server: &mut Server, ctx: &mut Ctx, pair: (usize, usize), verb: Verb) {

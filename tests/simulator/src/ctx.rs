@@ -23,13 +23,23 @@ pub(crate) fn time(duration: Duration) -> Time {
     Time::try_from(duration.as_micros()).unwrap_or(NEVER)
 }
 
+/// Who serves the apps of a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Alone,
+    /// Two processes, one of which stands by.
+    Standby,
+    /// Two processes with a stream each.
+    Spread,
+}
+
 /// What will happen.
 #[derive(Debug)]
 pub(crate) enum Ev {
     /// Bytes arrive at one end of a connection; none mean its end.
     Bytes { conn: u32, to_server: bool, data: Vec<u8> },
-    /// The process starts.
-    Start,
+    /// The process with this place starts.
+    Start(usize),
     /// The disk commits what waits.
     Flush,
     /// The next call of the app, deed of a contact, or fault.
@@ -113,13 +123,17 @@ pub(crate) enum Rare {
     Replayed,
     OverQuota,
     Resumed,
+    StoodBy,
+    TakenOver,
+    Evicted,
+    TurnAwaited,
 }
 
 /// How often each of [`Rare`] happened.
-pub(crate) type Seen = [u64; 19];
+pub(crate) type Seen = [u64; NAMES.len()];
 
 /// The names of what [`Seen`] counts.
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 23] = [
     "cuts",
     "half-open connections",
     "conflicts",
@@ -139,11 +153,19 @@ pub(crate) const NAMES: [&str; 19] = [
     "dead letters replayed",
     "calls over quota",
     "sessions resumed",
+    "processes that stood by",
+    "take-overs",
+    "processes evicted",
+    "deliveries that waited for their turn",
 ];
 
 impl Ctx {
-    pub(crate) fn new(mut rng: Rng, traced: bool) -> Self {
-        let profile = Profile::draw(&mut rng);
+    pub(crate) fn new(mut rng: Rng, traced: bool, kind: Kind) -> Self {
+        let profile = match kind {
+            Kind::Alone => Profile::draw(&mut rng),
+            Kind::Standby => Profile::draw_shared(&mut rng, false),
+            Kind::Spread => Profile::draw_shared(&mut rng, true),
+        };
         Self {
             now: SEC,
             utc_offset: 0,
@@ -158,7 +180,7 @@ impl Ctx {
             hash: 0xcbf2_9ce4_8422_2325,
             trace: traced.then(Vec::new),
             violation: None,
-            seen: [0; 19],
+            seen: [0; NAMES.len()],
         }
     }
 

@@ -11,6 +11,8 @@ use appxmpp::store::{
     Change, ContactKey, ContactState, Count, DeadLetter, Done, Durability, MemoryStore, Row, Store,
 };
 
+use crate::database::Database;
+
 /// What an app used of its quotas, as the checks count it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Used {
@@ -25,6 +27,53 @@ impl Used {
         if day > self.day {
             *self = Self { day, counts: [0; 4] };
         }
+    }
+}
+
+/// What a process keeps its state on, as the checks and the glue see it.
+pub(crate) trait Disk: Send + Sync {
+    /// The store for one app.
+    fn open(self: Arc<Self>) -> Box<dyn Store>;
+
+    /// The database, if several processes share one.
+    fn database(&self) -> Option<&Database> {
+        None
+    }
+
+    /// How many changes were not taken because of a fault.
+    fn faults(&self) -> u64;
+
+    /// The process died in the middle of a write.
+    fn has_crashed(&self) -> bool;
+
+    fn has_pending(&self) -> bool;
+
+    /// The process will die at its `writes`th write from now on.
+    fn crash_after(&self, writes: u64, committed: bool);
+
+    /// No more faults.
+    fn calm(&self);
+
+    fn subscription(&self, own: &str, contact: &str) -> Subscription;
+
+    /// What waits is committed, in order, and whoever waits for that is told.
+    fn flush(&self);
+
+    /// The quotas' counts that are on the disk.
+    fn counts(&self, queue: &str) -> Vec<Count>;
+
+    fn dead_ids(&self, queue: &str) -> Vec<u64>;
+
+    /// What of the quotas is known to have been used, at this time.
+    fn used(&self, queue: &str, utc: Duration) -> Used {
+        let counts = self.counts(queue);
+        let mut used = Used { day: utc.as_secs() / 86_400, counts: [0; 4] };
+        used.day = counts.iter().map(|count| count.day).fold(used.day, u64::max);
+        for (resource, total) in Resource::ALL.into_iter().zip(&mut used.counts) {
+            let today = |count: &&Count| &*count.name == resource.as_str() && count.day == used.day;
+            *total = counts.iter().find(today).map_or(0, |count| count.value);
+        }
+        used
     }
 }
 
@@ -51,14 +100,14 @@ struct Inner {
 
 /// What all runs of the process share.
 #[derive(Default)]
-pub(crate) struct Disk {
+pub(crate) struct Local {
     committed: MemoryStore,
     inner: Mutex<Inner>,
 }
 
-impl std::fmt::Debug for Disk {
+impl std::fmt::Debug for Local {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Disk")
+        f.write_str("Local")
     }
 }
 
@@ -66,7 +115,7 @@ fn fault() -> Error {
     Error::new(ErrorKind::Store, "the simulated disk is full")
 }
 
-impl Disk {
+impl Local {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +138,6 @@ impl Disk {
         self.lock().faulty = faulty;
     }
 
-    /// No more faults.
     pub(crate) fn calm(&self) {
         let mut inner = self.lock();
         (inner.faulty, inner.crash_at) = (false, None);
@@ -165,18 +213,6 @@ impl Disk {
         counts
     }
 
-    /// What of the quotas is known to have been used, at this time.
-    pub(crate) fn used(&self, queue: &str, utc: Duration) -> Used {
-        let counts = self.counts(queue);
-        let mut used = Used { day: utc.as_secs() / 86_400, counts: [0; 4] };
-        used.day = counts.iter().map(|count| count.day).fold(used.day, u64::max);
-        for (resource, total) in Resource::ALL.into_iter().zip(&mut used.counts) {
-            let today = |count: &&Count| &*count.name == resource.as_str() && count.day == used.day;
-            *total = counts.iter().find(today).map_or(0, |count| count.value);
-        }
-        used
-    }
-
     pub(crate) fn dead_ids(&self, queue: &str) -> Vec<u64> {
         let mut ids = Vec::new();
         let _ = self.committed.dead_letters(queue, &mut |letter| ids.push(letter.row.id));
@@ -185,14 +221,14 @@ impl Disk {
 }
 
 /// The disk as one run of the process sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Handle {
-    disk: Arc<Disk>,
+    disk: Arc<Local>,
     run: u64,
 }
 
 impl Handle {
-    pub(crate) fn new(disk: &Arc<Disk>, run: u64) -> Self {
+    pub(crate) fn new(disk: &Arc<Local>, run: u64) -> Self {
         Self { disk: Arc::clone(disk), run }
     }
 
@@ -209,6 +245,48 @@ impl Handle {
         inner.crash_at = None;
         inner.crashed = true;
         Ok(committed)
+    }
+}
+
+impl Disk for Handle {
+    fn open(self: Arc<Self>) -> Box<dyn Store> {
+        Box::new(Self::clone(&self))
+    }
+
+    fn faults(&self) -> u64 {
+        self.disk.faults()
+    }
+
+    fn has_crashed(&self) -> bool {
+        self.disk.has_crashed()
+    }
+
+    fn has_pending(&self) -> bool {
+        self.disk.has_pending()
+    }
+
+    fn crash_after(&self, writes: u64, committed: bool) {
+        self.disk.crash_after(writes, committed);
+    }
+
+    fn calm(&self) {
+        self.disk.calm();
+    }
+
+    fn subscription(&self, own: &str, contact: &str) -> Subscription {
+        self.disk.subscription(own, contact)
+    }
+
+    fn flush(&self) {
+        self.disk.flush();
+    }
+
+    fn counts(&self, queue: &str) -> Vec<Count> {
+        self.disk.counts(queue)
+    }
+
+    fn dead_ids(&self, queue: &str) -> Vec<u64> {
+        self.disk.dead_ids(queue)
     }
 }
 

@@ -11,6 +11,7 @@ mod c2s;
 mod calls;
 mod contacts;
 mod ctx;
+mod database;
 mod disk;
 mod link;
 mod network;
@@ -50,7 +51,8 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
-/// Runs the scenario of `seed`: every eighth is one of an ordinary account, the others of components.
+/// Runs the scenario of `seed`: of eight one is of an ordinary account, one of two processes of which one
+/// stands by, one of two that have a stream each, and the others are of components in one process.
 pub fn run(seed: u64, traced: bool) -> Report {
     if seed % 8 == 7 {
         let mut world = account::World::new(seed, traced);
@@ -58,7 +60,12 @@ pub fn run(seed: u64, traced: bool) -> Report {
         let (messages, steps) = (world.messages(), world.steps);
         return report(seed, world.ctx, panicked, (messages, steps));
     }
-    let mut world = world::World::new(seed, traced);
+    let kind = match seed % 8 {
+        5 => ctx::Kind::Standby,
+        6 => ctx::Kind::Spread,
+        _ => ctx::Kind::Alone,
+    };
+    let mut world = world::World::new(seed, traced, kind);
     let panicked = caught(|| world.run());
     let (messages, steps) = (world.ctx.oracle.messages.len(), world.steps);
     report(seed, world.ctx, panicked, (messages, steps))

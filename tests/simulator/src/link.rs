@@ -4,12 +4,15 @@
 use std::collections::VecDeque;
 
 use appxmpp::auth::Secret;
+use appxmpp::service::Service;
+use appxmpp::service::gate::{self, Gate, Way};
 use appxmpp::stanza::Stanza;
+use appxmpp::store::Fellows;
 use appxmpp::stream::{self, Barrier, ComponentConfig, ComponentStream, Keepalive, Question};
 use bytes::Bytes;
 
 use crate::contacts;
-use crate::ctx::{Ctx, Ev, MS, NEVER, SEC, Time, duration, time};
+use crate::ctx::{Ctx, Ev, MS, NEVER, Rare, SEC, Time, duration, time};
 use crate::server::{SECRET, Server};
 
 /// What the app's task is told, in this order.
@@ -46,8 +49,31 @@ pub(crate) enum Submitted {
     Taken(u64, u32),
 }
 
+/// What a connection is doing that is not up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    /// Another process has the stream.
+    Standby,
+    /// What a process that is gone left is to be taken over first.
+    TakingOver,
+}
+
+/// Whether to connect, where several processes may.
+struct Pass {
+    gate: Gate,
+    /// An attempt is being considered.
+    begun: bool,
+    asked: Option<(Time, appxmpp::Result<Fellows>)>,
+}
+
+/// How soon is looked again whether another connection still has the stream.
+const STANDBY: Time = 500 * MS;
+
 pub(crate) struct Link {
     app: usize,
+    phase: Phase,
+    pass: Option<Pass>,
     live: Option<Live>,
     dial_at: Time,
     tries: u32,
@@ -58,11 +84,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(app: usize, now: Time) -> Self {
+    pub(crate) fn new(app: usize, now: Time, service: &Service) -> Self {
+        let mut phase = Phase::Connecting;
+        let mut gate = Gate::new(true);
+        let shared = service.is_shared();
+        if shared && gate.judge(duration(now), service.fellows(), false) == Way::Left {
+            phase = Phase::TakingOver;
+        }
+        let waits = if phase == Phase::TakingOver { time(gate::LOOK) } else { 0 };
         Self {
             app,
+            phase,
+            pass: shared.then_some(Pass { gate, begun: false, asked: None }),
             live: None,
-            dial_at: now,
+            dial_at: now + waits,
             tries: 0,
             sent_before: 0,
             closing: false,
@@ -77,6 +112,15 @@ impl Link {
 
     pub(crate) fn is_ready(&self) -> bool {
         !self.closing && self.live.as_ref().is_some_and(|live| live.ready)
+    }
+
+    /// Another process has the stream.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.phase == Phase::Standby && !self.is_ready()
+    }
+
+    pub(crate) fn is_taking_over(&self) -> bool {
+        self.phase == Phase::TakingOver
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -106,11 +150,13 @@ impl Link {
             format!("p{run}-{}-{}-", self.app, self.streams),
         );
         config.keepalive = Some(keepalive);
+        config.one_of_several = self.pass.is_some();
         config.barrier = ctx.profile.durable.then_some(Barrier {
             stanzas: ctx.profile.barrier_stanzas,
             within: duration(ctx.profile.barrier_within),
         });
-        ctx.say(|| format!("app {} dials: connection {conn}", self.app));
+        ctx.say(|| format!("app {} dials: connection {conn} of run {run}", self.app));
+        ctx.oracle.dialled(conn, run);
         self.live = Some(Live {
             conn,
             stream: ComponentStream::new(config, ctx.now()),
@@ -135,13 +181,17 @@ impl Link {
     }
 
     pub(crate) fn next_timeout(&self) -> Time {
-        let Some(live) = &self.live else { return self.dial_at };
+        let asked = self.pass.as_ref().and_then(|pass| pass.asked.as_ref());
+        let Some(live) = &self.live else { return asked.map_or(self.dial_at, |(at, _)| *at) };
         live.stream.poll_timeout().map_or(NEVER, time)
     }
 
     pub(crate) fn begin_close(&mut self, ctx: &Ctx) {
         self.closing = true;
         self.dial_at = NEVER;
+        if let Some(pass) = &mut self.pass {
+            pass.asked = None;
+        }
         if let Some(live) = &mut self.live {
             live.stream.close(ctx.now(), ctx.now() + duration(SEC));
         }
@@ -191,11 +241,54 @@ impl Link {
         server.network.write(ctx, live.conn, true, out);
     }
 
+    /// Looks at the others before an attempt, as `core/src/net/driver.rs` does: `Some` if it is not made
+    /// yet, with whether anything moved.
+    fn put_off(&mut self, ctx: &mut Ctx, service: &Service) -> Option<bool> {
+        let pass = self.pass.as_mut()?;
+        if !std::mem::replace(&mut pass.begun, true) {
+            pass.gate.begin();
+        }
+        let Some((at, asked)) = pass.asked.take() else {
+            let answer_at = ctx.now + 1 + ctx.rng.below(ctx.profile.latency);
+            pass.asked = Some((answer_at, service.fellows()));
+            return Some(true);
+        };
+        if at > ctx.now {
+            pass.asked = Some((at, asked));
+            return Some(false);
+        }
+        let standby = self.phase == Phase::Standby;
+        let way = pass.gate.judge(ctx.now(), asked, standby);
+        ctx.note(way as u64);
+        self.phase = match way {
+            Way::Clear | Way::Overdue => {
+                pass.begun = false;
+                if self.phase == Phase::TakingOver {
+                    self.phase = Phase::Connecting;
+                }
+                return None;
+            }
+            Way::Taken => Phase::Standby,
+            Way::Left => Phase::TakingOver,
+        };
+        self.dial_at = ctx.now + time(gate::LOOK);
+        Some(true)
+    }
+
     /// Does what there is to do now; says whether there was anything.
-    pub(crate) fn drive(&mut self, ctx: &mut Ctx, server: &mut Server, run: u32) -> bool {
+    pub(crate) fn drive(
+        &mut self,
+        ctx: &mut Ctx,
+        server: &mut Server,
+        service: &Service,
+        run: u32,
+    ) -> bool {
         if self.live.is_none() {
             if self.dial_at > ctx.now {
                 return false;
+            }
+            if let Some(moved) = self.put_off(ctx, service) {
+                return moved;
             }
             self.dial(ctx, server, run);
             return true;
@@ -235,6 +328,7 @@ impl Link {
                 stream::Event::Ready => {
                     live.ready = true;
                     self.tries = 0;
+                    self.phase = Phase::Connecting;
                     self.events.push_back(Event::Ready);
                 }
                 stream::Event::Stanza(stanza) => {
@@ -253,6 +347,17 @@ impl Link {
         moved
     }
 
+    /// Notes whether another connection has the stream; `true` if it did at the last attempt too.
+    fn stand_by(&mut self, ctx: &mut Ctx, conflict: bool) -> bool {
+        if self.pass.is_none() {
+            return false;
+        }
+        let stood_by = self.phase == Phase::Standby;
+        self.phase = if conflict { Phase::Standby } else { Phase::Connecting };
+        ctx.saw(Rare::StoodBy, u64::from(conflict && !stood_by));
+        stood_by && conflict
+    }
+
     fn ended(&mut self, ctx: &mut Ctx, server: &mut Server, reason: &stream::Closed) {
         self.flush(ctx, server);
         let Some(live) = self.live.take() else { return };
@@ -269,8 +374,14 @@ impl Link {
             let blamed = reason.condition().is_some_and(|it| BLAMING.contains(&it));
             self.events.push_back(Event::Cut { position: self.sent_before, blamed });
         }
-        self.events.push_back(Event::Disconnected);
+        let conflict = reason.condition() == Some("conflict");
+        if !self.stand_by(ctx, conflict) {
+            self.events.push_back(Event::Disconnected);
+        }
         self.try_again(ctx);
+        if self.pass.is_some() && conflict && self.dial_at != NEVER {
+            self.dial_at = ctx.now + STANDBY;
+        }
         if self.dial_at != NEVER {
             ctx.at(self.dial_at, Ev::Tick);
         }

@@ -61,11 +61,13 @@ struct Total {
 fn simulate(runs: u64, first: u64) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = std::env::var("THREADS").ok().and_then(|it| it.parse().ok()).unwrap_or(cores);
+    let threads = number_of("THREADS").map_or(cores, |it| it as usize);
+    // Of eight kinds of scenarios one: STEP=8.
+    let step = number_of("STEP").unwrap_or(1);
     let (next, total, started) = (AtomicU64::new(0), Total::default(), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| work(&next, runs, first, &total, started));
+            scope.spawn(|| work(&next, runs, (first, step), &total, started));
         }
     });
     let seconds = started.elapsed().as_secs_f64();
@@ -94,13 +96,17 @@ fn simulate(runs: u64, first: u64) -> ExitCode {
     }
 }
 
-fn work(next: &AtomicU64, runs: u64, first: u64, total: &Total, started: Instant) {
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn work(next: &AtomicU64, runs: u64, (first, step): (u64, u64), total: &Total, started: Instant) {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= runs {
             return;
         }
-        let report = run(first.wrapping_add(number), false);
+        let report = run(first.wrapping_add(number.wrapping_mul(step)), false);
         total.runs.fetch_add(1, Ordering::Relaxed);
         total.steps.fetch_add(report.steps, Ordering::Relaxed);
         total.messages.fetch_add(report.messages as u64, Ordering::Relaxed);

@@ -1,5 +1,11 @@
 //! What has to be true, kept apart from the product: every message, delivery, iq and quota on its own.
 
+mod several;
+
+use std::collections::BTreeMap;
+
+use appxmpp::store::QueueName;
+
 use crate::app::Usage;
 use crate::ctx::{Ctx, Time};
 
@@ -23,6 +29,9 @@ pub(crate) struct Message {
     pub(crate) written_on: Option<u32>,
     /// On which connections the server has read it.
     read_on: Vec<u32>,
+    /// The run of the process that accepted it, and when.
+    run: u32,
+    at: Time,
 }
 
 /// One stanza of a contact for an app, in the order in which the contact sent them.
@@ -73,16 +82,20 @@ pub(crate) struct Pair {
     pub(crate) inbound: Vec<Inbound>,
     /// The last one given to the app in the running process.
     last_delivered: Option<usize>,
-    /// One is with the app now.
-    with_app: bool,
-    /// The message that was read last for the first time.
-    last_read: Option<usize>,
+    /// Of processes that share a database: the last turn that was given to the app for the first time.
+    last_turn: u64,
+    /// One is with the app now, in this run.
+    with_app: Option<u32>,
+    /// The messages that were read last for the first time, one for each run that accepted some.
+    last_read: Vec<usize>,
     /// The message read last on each connection.
     last_on: Vec<(u32, usize)>,
     /// The app once told the contact that it is not there.
     told_otherwise: bool,
     /// The app was told of presence or an invitation that it cannot be sent; it need not say it again.
     pub(crate) said_in_vain: bool,
+    /// The database did not take a change of the subscriptions: what a process knows another does not.
+    pub(crate) disputed: bool,
     /// The contact's request for a subscription, if it said nothing about subscriptions since.
     pub(crate) request: Option<usize>,
 }
@@ -100,7 +113,21 @@ pub(crate) struct Oracle {
     /// What processes may have given up in their last moment, at most.
     pub(crate) perhaps_given_up: u64,
     pub(crate) dups: u64,
+    /// When each run of a process ended; what they do at the same moment has no order.
+    ended: BTreeMap<u32, Time>,
+    /// Whose rows in the database are those of a run's app.
+    queues: BTreeMap<(u32, usize), QueueName>,
+    /// Queues that somebody took over, and whose they are now.
+    claimed: BTreeMap<QueueName, QueueName>,
+    /// Which run is at the other end of a connection.
+    runs: BTreeMap<u32, u32>,
+    /// Processes share a database.
+    shared: bool,
+    /// A machine vanished with its process: of order nothing is promised then.
+    pub(crate) vanished: bool,
 }
+
+pub(crate) use several::acts;
 
 /// FNV-1a, to compare what was given with what arrived.
 fn hash(bytes: &[u8]) -> u64 {
@@ -119,7 +146,8 @@ pub(crate) fn attribute<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Oracle {
-    pub(crate) fn begin(&mut self, apps: usize, contacts: usize) {
+    pub(crate) fn begin(&mut self, apps: usize, contacts: usize, shared: bool) {
+        self.shared = shared;
         self.usage = vec![Usage::default(); apps];
         self.pairs = (0..apps).map(|_| (0..contacts).map(|_| Pair::default()).collect()).collect();
     }
@@ -129,11 +157,12 @@ impl Oracle {
         self.calls.len() as u32 - 1
     }
 
-    /// Whether the running process `run` took the contact's request, and nothing since kept it from
-    /// storing, and sending for as long as it takes, what it answered.
-    pub(crate) fn request_was_taken(&self, app: usize, contact: usize, run: u32) -> bool {
+    /// Whether a running process took the contact's request, and nothing since kept it from storing, and
+    /// sending for as long as it takes, what it answered.
+    pub(crate) fn request_was_taken(&self, app: usize, contact: usize) -> bool {
         let pair = &self.pairs[app][contact];
-        let taken = pair.request.is_some_and(|request| pair.inbound[request].received == run);
+        let run = pair.request.map_or(0, |request| pair.inbound[request].received);
+        let taken = run != 0 && !self.ended.contains_key(&run);
         taken && self.expired + self.perhaps_given_up == 0
     }
 
@@ -154,6 +183,7 @@ impl Oracle {
         xml: &[u8],
         utc: Time,
         (durable, poison): (bool, bool),
+        (run, at): (u32, Time),
     ) -> usize {
         let text = String::from_utf8_lossy(xml);
         self.messages.push(Message {
@@ -169,13 +199,22 @@ impl Oracle {
             utc,
             written_on: None,
             read_on: Vec::new(),
+            run,
+            at,
         });
         self.messages.len() - 1
     }
 }
 
-/// The server has read a message of the app.
-pub(crate) fn read(ctx: &mut Ctx, conn: u32, app: usize, contact: usize, call: u32, xml: &[u8]) {
+/// The server has read a message of the app, and has other connections of it that `stand`.
+pub(crate) fn read(
+    ctx: &mut Ctx,
+    (conn, standing): (u32, &[u32]),
+    app: usize,
+    contact: usize,
+    call: u32,
+    xml: &[u8],
+) {
     let oracle = &mut ctx.oracle;
     let start = oracle.calls.get(call as usize).copied().unwrap_or(usize::MAX);
     let of_call = oracle.messages.iter().enumerate().skip(start);
@@ -190,21 +229,25 @@ pub(crate) fn read(ctx: &mut Ctx, conn: u32, app: usize, contact: usize, call: u
     let (same_id, same) = (attribute(&text, "id") == Some(&message.id), hash(xml) == message.hash);
     let again = !message.read_on.is_empty();
     let twice_here = message.read_on.contains(&conn);
+    let other = message.read_on.iter().find(|on| standing.contains(on)).copied();
     let (durable, denied) = (message.durable, message.denied);
     message.read_on.push(conn);
+    let run = message.run;
     let pair = &mut oracle.pairs[app][contact];
     let on = pair.last_on.iter_mut().find(|(on, _)| *on == conn);
     let overtaken_here = match on {
+        // What another process accepted may come behind all.
+        Some((_, last)) if oracle.messages[*last].run != run => {
+            *last = number;
+            false
+        }
         Some((_, last)) => number <= std::mem::replace(last, number),
         None => {
             pair.last_on.push((conn, number));
             false
         }
     };
-    let overtaken = !again && pair.last_read.is_some_and(|last| last > number);
-    if !again {
-        pair.last_read = Some(number);
-    }
+    let overtaken = !again && oracle.overtakes(app, contact, number);
     oracle.dups += u64::from(again);
     if !same_id {
         ctx.violated(|| format!("m{call} to contact {contact} came again with another id"));
@@ -214,6 +257,9 @@ pub(crate) fn read(ctx: &mut Ctx, conn: u32, app: usize, contact: usize, call: u
     }
     if again && (!durable || twice_here) {
         ctx.violated(|| format!("m{call} to contact {contact} was sent twice without a cut"));
+    }
+    if let Some(other) = other {
+        several::sent_beside(ctx, app, call, other);
     }
     if overtaken || overtaken_here {
         ctx.violated(|| format!("m{call} to contact {contact} is out of order"));
@@ -239,7 +285,7 @@ pub(crate) fn delivered(
     ctx: &mut Ctx,
     (app, domain): (usize, usize),
     at: (usize, usize),
-    id: u64,
+    (id, turn): (u64, u64),
     run: u32,
     again: bool,
 ) {
@@ -264,7 +310,17 @@ pub(crate) fn delivered(
     });
     let replayed = inbound.replayed;
     let overtaken = !again && !replayed && pair.last_delivered.is_some_and(|last| last >= at.1);
-    let beside = std::mem::replace(&mut pair.with_app, true);
+    let beside = pair.with_app;
+    // What could not be stored waits for nobody.
+    if turn > 0 || !ctx.oracle.shared {
+        ctx.oracle.pairs[app][at.0].with_app = Some(run);
+    }
+    if turn > 0 {
+        several::delivered(ctx, app, at, (before, beside), (turn, replayed));
+    } else if overtaken && !ctx.oracle.shared {
+        ctx.violated(|| format!("stanza {at:?} was delivered out of order"));
+    }
+    let pair = &mut ctx.oracle.pairs[app][at.0];
     if !again && !replayed {
         pair.last_delivered = Some(at.1);
     }
@@ -280,10 +336,7 @@ pub(crate) fn delivered(
     if before != 0 && before != run && !stored {
         ctx.violated(|| format!("stanza {at:?} came back though it was never stored"));
     }
-    if overtaken {
-        ctx.violated(|| format!("stanza {at:?} was delivered out of order"));
-    }
-    if beside {
+    if beside == Some(run) {
         ctx.violated(|| format!("stanza {at:?} was delivered beside another of its sender"));
     }
     if gone {
@@ -292,9 +345,9 @@ pub(crate) fn delivered(
 }
 
 /// An attempt has ended; `done` says that it is the last.
-pub(crate) fn finished(ctx: &mut Ctx, app: usize, at: (usize, usize), done: bool) {
+pub(crate) fn finished(ctx: &mut Ctx, app: usize, at: (usize, usize), run: u32, done: bool) {
     let pair = &mut ctx.oracle.pairs[app][at.0];
-    pair.with_app = false;
+    pair.with_app.take_if(|with| *with == run);
     pair.inbound[at.1].handled |= done;
 }
 
@@ -318,16 +371,17 @@ pub(crate) fn answered(ctx: &mut Ctx, app: usize, at: (usize, usize)) {
 }
 
 /// The process is gone.
-pub(crate) fn run_ended(ctx: &mut Ctx) {
+pub(crate) fn run_ended(ctx: &mut Ctx, run: u32) {
+    ctx.oracle.ended.insert(run, ctx.now);
     for pair in ctx.oracle.pairs.iter_mut().flatten() {
         pair.last_delivered = None;
-        pair.with_app = false;
+        pair.with_app.take_if(|with| *with == run);
     }
 }
 
 /// Everything came to rest: nothing that was promised may be missing. `standing` are the connections
-/// that never broke, one for each app; `run` the process.
-pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
+/// that never broke, for each app; what no run that is over got is still to be dealt with.
+pub(crate) fn settle(ctx: &mut Ctx, standing: &[Vec<u32>]) {
     let (expiry, max_utc) = (ctx.profile.expiry, ctx.max_utc);
     let Oracle { expired, poisonous, perhaps_given_up, .. } = ctx.oracle;
     let mut given_up = expired + poisonous + perhaps_given_up;
@@ -340,7 +394,7 @@ pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
             && (message.poison || message.utc.saturating_add(expiry) <= max_utc)
             && given_up > 0;
         let in_vain = !message.durable
-            && (message.written_on.is_none() || message.written_on != standing[message.app]);
+            && message.written_on.is_none_or(|on| !standing[message.app].contains(&on));
         given_up -= u64::from(excusable);
         if !excusable && !in_vain {
             missing.push((number, message.call, message.contact));
@@ -349,28 +403,29 @@ pub(crate) fn settle(ctx: &mut Ctx, standing: &[Option<u32>], run: u32) {
     for (_, call, contact) in missing {
         ctx.violated(|| format!("m{call} to contact {contact} was promised and is lost"));
     }
-    for (app, standing) in standing.iter().copied().enumerate() {
+    for (app, standing) in standing.iter().enumerate() {
         for contact in 0..ctx.oracle.pairs[app].len() {
             for number in 0..ctx.oracle.pairs[app][contact].inbound.len() {
-                settle_inbound(ctx, app, (contact, number), standing, run);
+                settle_inbound(ctx, app, (contact, number), standing);
             }
         }
     }
 }
 
-fn settle_inbound(ctx: &mut Ctx, app: usize, at: (usize, usize), standing: Option<u32>, run: u32) {
+fn settle_inbound(ctx: &mut Ctx, app: usize, at: (usize, usize), standing: &[u32]) {
     let inbound = ctx.oracle.pairs[app][at.0].inbound[at.1].clone();
+    let lives = !ctx.oracle.ended.contains_key(&inbound.received);
     if inbound.received == 0 || inbound.excused {
         return;
     }
     if inbound.kind == Kind::Iq {
-        let certain = inbound.received == run && Some(inbound.conn) == standing;
+        let certain = lives && standing.contains(&inbound.conn);
         if certain && inbound.answers != 1 {
             ctx.violated(|| format!("iq {at:?} to app {app} was never answered"));
         }
         return;
     }
-    let kept = inbound.stored || inbound.received == run;
+    let kept = inbound.stored || lives;
     let over = inbound.handled || inbound.refused > 0 || inbound.dead;
     if kept && !over {
         ctx.violated(|| format!("stanza {at:?} for app {app} was taken and is lost"));

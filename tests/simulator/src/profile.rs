@@ -10,6 +10,12 @@ pub(crate) struct Profile {
     /// Calls, deeds and faults.
     pub(crate) acts: u64,
     pub(crate) act_every: Time,
+    /// How many processes serve the apps.
+    pub(crate) processes: usize,
+    /// The server takes several connections of a component, and spreads over them what comes.
+    pub(crate) spreads: bool,
+    /// It keeps the share of a process that is gone for a new connection, and drops what comes meanwhile.
+    pub(crate) keeps_places: bool,
     /// With an outbox, and deliveries on the disk.
     pub(crate) durable: bool,
     pub(crate) outbox_stanzas: usize,
@@ -62,6 +68,9 @@ pub(crate) enum Fault {
     Poison,
     Misrouted,
     AppDown,
+    /// One process is out of the database's reach.
+    DatabaseCut,
+    DatabaseRestart,
 }
 
 const FAULTS: [Fault; 16] = [
@@ -83,7 +92,30 @@ const FAULTS: [Fault; 16] = [
     Fault::AppDown,
 ];
 
+/// Of processes that share a database.
+const SHARED_FAULTS: [Fault; 2] = [Fault::DatabaseCut, Fault::DatabaseRestart];
+
 impl Profile {
+    /// One of two processes that share a database.
+    pub(crate) fn draw_shared(rng: &mut Rng, spreads: bool) -> Self {
+        let mut it = Self::draw(rng);
+        let calm = it.faults.is_empty();
+        for fault in SHARED_FAULTS {
+            if !calm && rng.permille(400) {
+                it.faults.push((rng.range(10, 60), fault));
+            }
+        }
+        it.processes = 2;
+        (it.spreads, it.keeps_places) = (spreads, rng.permille(500));
+        (it.durable, it.replaces) = (true, false);
+        (it.quota_recipients, it.quota_invitations) = (None, None);
+        it
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.processes > 1
+    }
+
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut faults = Vec::new();
         // Every eighth scenario is calm.
@@ -107,6 +139,9 @@ impl Profile {
             contacts: rng.range(2, 4) as usize,
             acts: rng.range(10, 45),
             act_every: rng.pick(&[20 * MS, 100 * MS, 400 * MS, 2 * SEC]),
+            processes: 1,
+            spreads: false,
+            keeps_places: false,
             durable: rng.permille(750),
             outbox_stanzas: if small { rng.range(1, 8) as usize } else { 1000 },
             outbox_bytes: if rng.permille(150) { 2000 } else { 1 << 20 },

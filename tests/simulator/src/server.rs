@@ -36,7 +36,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(ctx: &mut Ctx) -> Self {
         let (apps, contacts) = (ctx.profile.apps, ctx.profile.contacts);
-        ctx.oracle.begin(apps, contacts);
+        ctx.oracle.begin(apps, contacts, ctx.profile.is_shared());
         Self {
             network: Network::default(),
             sessions: Vec::new(),
@@ -145,6 +145,7 @@ impl Server {
         };
         let deadline = ctx.now() + duration(2 * SEC);
         let refused = match self.active(app) {
+            _ if ctx.profile.spreads => None,
             Some(old) if ctx.profile.replaces => Some(old),
             Some(_) => Some(conn),
             None => None,
@@ -173,9 +174,26 @@ impl Server {
         }
     }
 
+    /// The connection of an app that gets what `sender` says.
+    fn serving(&self, ctx: &Ctx, app: usize, sender: usize) -> Option<u32> {
+        if !ctx.profile.spreads {
+            return self.active(app);
+        }
+        let of_app = self.sessions.iter().filter(|session| session.app == Some(app));
+        let conns: Vec<u32> = of_app.map(|session| session.conn).collect();
+        // The places are one for each process, and whoever comes first has the first.
+        let places = if ctx.profile.keeps_places { ctx.profile.processes } else { conns.len() };
+        conns.get(sender % places.max(1)).copied()
+    }
+
     /// A stanza goes to an app, if it is connected; else its sender would be told, and knows.
-    pub(crate) fn send_to(&mut self, ctx: &mut Ctx, app: usize, xml: &[u8]) {
-        let Some(conn) = self.active(app).filter(|_| self.up) else { return };
+    pub(crate) fn send_to(&mut self, ctx: &mut Ctx, app: usize, sender: usize, xml: &[u8]) {
+        if let Some(conn) = self.serving(ctx, app, sender).filter(|_| self.up) {
+            self.send_on(ctx, conn, xml);
+        }
+    }
+
+    fn send_on(&mut self, ctx: &mut Ctx, conn: u32, xml: &[u8]) {
         let taken = self.session(conn).is_some_and(|it| it.stream.send(xml).is_ok());
         if taken {
             self.transmit(ctx, conn);
@@ -193,7 +211,7 @@ impl Server {
             return ctx.violated(|| format!("app {app} sent as {from:?}"));
         }
         if to == own && stanza.kind() == StanzaKind::Iq {
-            return self.answer_ping(ctx, app, stanza);
+            return self.answer_ping(ctx, conn, app, stanza);
         }
         let Some(contact) = contacts::of_address(&to).filter(|it| *it < self.contacts.len()) else {
             return ctx.violated(|| format!("app {app} sent to {to:?}"));
@@ -226,11 +244,15 @@ impl Server {
             }
             return;
         }
-        oracle::read(ctx, conn, app, to, call, stanza.raw());
+        let sessions = self.sessions.iter().filter(|it| it.app == Some(app) && it.conn != conn);
+        let conns = sessions.map(|session| session.conn);
+        let standing: Vec<_> = conns.filter(|conn| !self.network.is_broken(*conn)).collect();
+        oracle::read(ctx, (conn, &standing), app, to, call, stanza.raw());
     }
 
-    fn answer_ping(&mut self, ctx: &mut Ctx, app: usize, stanza: &Stanza) {
-        let answer = if ctx.profile.echoes_pings {
+    /// Where there are other connections, what has no known type is all that comes back on this one.
+    fn answer_ping(&mut self, ctx: &mut Ctx, conn: u32, app: usize, stanza: &Stanza) {
+        let answer = if ctx.profile.echoes_pings && !ctx.profile.spreads {
             stanza.raw().clone()
         } else {
             let domain = contacts::domain(app);
@@ -241,7 +263,7 @@ impl Server {
             );
             xml.into()
         };
-        self.send_to(ctx, app, &answer);
+        self.send_on(ctx, conn, &answer);
     }
 
     /// A stanza for nobody here goes to an app all the same.
@@ -252,7 +274,7 @@ impl Server {
             "<message from='c0@users.example/r0' to='{to}' id='k0-7-0'><body>lost</body></message>"
         );
         ctx.say(|| format!("server: misroutes {xml}"));
-        self.send_to(ctx, app, xml.as_bytes());
+        self.send_to(ctx, app, 0, xml.as_bytes());
     }
 
     /// The server goes down, politely or not, and is up again after `down`.

@@ -13,7 +13,7 @@ impl App {
     pub(crate) fn changed(
         &mut self,
         ctx: &mut Ctx,
-        disk: &Disk,
+        disk: &dyn Disk,
         contact: usize,
         (before, after): (Relation, Relation),
         not_stored: bool,
@@ -34,8 +34,13 @@ impl App {
     }
 
     /// The subscriptions with a contact, as they should be.
-    pub(crate) fn relation(&self, contact: usize) -> Relation {
-        self.relations[contact].0
+    pub(crate) fn relation(&self, disk: &dyn Disk, contact: usize) -> Relation {
+        if disk.database().is_none() {
+            return self.relations[contact].0;
+        }
+        // Another process may have changed them.
+        let (own, contact) = (contacts::own(self.number), contacts::address(contact));
+        Relation::of(disk.subscription(&own, &contact))
     }
 
     /// What the app shows of a contact.
@@ -61,7 +66,7 @@ impl App {
     }
 
     /// The process ends, which may be before it learned that the disk forgot what it gave up.
-    pub(crate) fn note_end(&mut self, ctx: &mut Ctx, disk: &Disk, flushed: bool) {
+    pub(crate) fn note_end(&mut self, ctx: &mut Ctx, disk: &dyn Disk, flushed: bool) {
         self.note_given_up(ctx);
         self.note_used(ctx, disk, flushed);
         if self.giving_up {
@@ -83,6 +88,9 @@ impl App {
         if waiting > most {
             ctx.violated(|| format!("{waiting} deliveries wait where {most} may"));
         }
+        if self.service.is_shared() {
+            return;
+        }
         let usage = self.service.usage();
         for (usage, counted) in usage.iter().zip(self.used_with_looks().counts) {
             if usage.used != counted {
@@ -92,12 +100,17 @@ impl App {
         }
     }
 
-    /// At rest with a stream nothing waits.
+    /// At rest with a stream nothing waits; standing by, what was accepted before waits for the stream.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.link.is_ready()
-            && self.link.events.is_empty()
-            && self.is_idle()
-            && self.running.is_empty()
+        let at_rest = self.link.events.is_empty() && self.running.is_empty();
+        match self.link.is_standby() {
+            true => at_rest && self.has_no_work(),
+            false => at_rest && self.link.is_ready() && self.is_idle(),
+        }
+    }
+
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.outbox.is_empty()
     }
 
     pub(crate) fn describe(&self) -> String {
@@ -105,12 +118,16 @@ impl App {
         let task = match &self.task {
             Task::Idle => "idle",
             Task::Saying { .. } | Task::Keeping { .. } => "waiting for the disk",
+            Task::Asking { .. } => "waiting for its turn",
+            Task::Adopting(_) => "taking over",
             Task::Room { .. } => "waiting for room",
         };
         format!(
-            "app {}: ready {}, {} to send ({} in flight), {} to deliver, {} running, task {task}",
+            "app {} of run {}: ready {}, standby {}, {} to send ({} in flight), {} to deliver, {} running, task {task}",
             self.number,
+            self.run,
             self.link.is_ready(),
+            self.link.is_standby(),
             stats.waiting,
             stats.in_flight,
             self.waiting(),

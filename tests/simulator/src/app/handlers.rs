@@ -17,7 +17,7 @@ impl App {
         &mut self,
         ctx: &mut Ctx,
         server: &mut Server,
-        disk: &Disk,
+        disk: &dyn Disk,
     ) -> bool {
         let mut moved = false;
         while let Some(at) = self.running.iter().position(|it| it.until <= ctx.now) {
@@ -28,7 +28,7 @@ impl App {
             self.finish(ctx, server, disk, running);
             moved = true;
         }
-        while self.running.len() < ctx.profile.workers {
+        while self.running.len() < ctx.profile.workers && self.service.holds() {
             let claimed = match &mut self.deliveries {
                 Deliveries::Lanes(lanes) => lanes.claim(1),
                 Deliveries::Inbox(inbox) => inbox.claim(ctx.now(), 1),
@@ -49,12 +49,14 @@ impl App {
         if let Some((contact, app, number)) = of_stanza(&delivery.stanza) {
             ctx.say(|| {
                 format!(
-                    "app {}: gets k{contact}-{app}-{number} as delivery {}",
-                    self.number, delivery.id
+                    "app {}: gets k{contact}-{app}-{number} as delivery {}, turn {}",
+                    self.number, delivery.id, delivery.place.turn
                 )
             });
             let apps = (self.number, app);
-            oracle::delivered(ctx, apps, (contact, number), delivery.id, self.run, again);
+            oracle::acts(ctx, self.run, self.number, "deliver");
+            let place = (delivery.id, delivery.place.turn);
+            oracle::delivered(ctx, apps, (contact, number), place, self.run, again);
         }
         let down = self.down_until > ctx.now;
         let attempt = if down {
@@ -73,7 +75,13 @@ impl App {
         self.running.push(Running { ticket, delivery, until: ctx.now + takes, attempt });
     }
 
-    pub(super) fn finish(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk, it: Running) {
+    pub(super) fn finish(
+        &mut self,
+        ctx: &mut Ctx,
+        server: &mut Server,
+        disk: &dyn Disk,
+        it: Running,
+    ) {
         let Running { ticket, delivery, attempt, .. } = it;
         let verdict = match &mut self.deliveries {
             Deliveries::Lanes(lanes) => {
@@ -86,7 +94,7 @@ impl App {
         };
         let at = of_stanza(&delivery.stanza);
         if let Some((contact, app, number)) = at {
-            oracle::finished(ctx, app, (contact, number), verdict == Verdict::Done);
+            oracle::finished(ctx, app, (contact, number), self.run, verdict == Verdict::Done);
         }
         match verdict {
             Verdict::Done if ctx.profile.durable => match at {
@@ -126,7 +134,7 @@ impl App {
     }
 
     /// The oldest dead letter is to be delivered again; says whether there was one and it is.
-    pub(crate) fn replay(&mut self, ctx: &mut Ctx, disk: &Disk) -> bool {
+    pub(crate) fn replay(&mut self, ctx: &mut Ctx, disk: &dyn Disk) -> bool {
         let Deliveries::Inbox(inbox) = &mut self.deliveries else { return false };
         let dead = disk.dead_ids(&contacts::domain(self.number));
         let Some(id) = dead.first().copied() else { return false };

@@ -8,18 +8,23 @@ use appxmpp::service::{Outbox, Outgoing, Sending};
 use appxmpp::store::{Change, Durability};
 use bytes::Bytes;
 
-use super::{App, BATCH_BYTES, Gathering, Item, Task, Told};
+use super::{App, BATCH_BYTES, Gathering, Item, Outcome, Task, Told};
 use crate::contacts;
 use crate::ctx::{Ctx, Rare, SEC, time};
 use crate::link::Submitted;
+use crate::oracle;
 use crate::server::Server;
 
 impl App {
     /// Stores the messages of a call.
     pub(crate) fn keep(&mut self, ctx: &mut Ctx, sending: &Sending, messages: &[usize]) {
-        let count = self.gather(ctx, Outbox::accept, &sending.stanzas, |count| {
-            messages[..count].iter().copied().map(Item::Message).collect()
-        });
+        let count = if self.sends_elsewhere() {
+            0
+        } else {
+            self.gather(ctx, Outbox::accept, &sending.stanzas, |count| {
+                messages[..count].iter().copied().map(Item::Message).collect()
+            })
+        };
         for refused in &messages[count..] {
             ctx.oracle.messages[*refused].denied = true;
         }
@@ -33,7 +38,9 @@ impl App {
         contact: usize,
         stanza: Bytes,
     ) {
-        let in_vain = if ctx.profile.durable {
+        let in_vain = if self.sends_elsewhere() {
+            true
+        } else if ctx.profile.durable {
             let presence = |_| vec![Item::Presence(contact)];
             self.gather(ctx, Outbox::accept, &[Outgoing::whole(stanza)], presence) == 0
         } else {
@@ -61,9 +68,13 @@ impl App {
         let xml = format!(
             "<message from='{from}' to='{to}' id='r{call}'><body>m{call} answers</body></message>"
         );
+        let (flags, of_run) = ((true, false), (self.run, ctx.now));
         let message =
-            ctx.oracle.made((app, contact), call, xml.as_bytes(), time(utc), (true, false));
+            ctx.oracle.made((app, contact), call, xml.as_bytes(), time(utc), flags, of_run);
         let stanzas = [Outgoing::whole(xml.into())];
+        if self.service.is_shared() {
+            self.outbox.leave_room();
+        }
         let accepted = self.outbox.accept(utc, &stanzas);
         if accepted.is_empty() {
             ctx.saw(Rare::OutboxFull, 1);
@@ -74,11 +85,12 @@ impl App {
         let row = self.outbox.row(utc, &accepted, &stanzas);
         let put = Change::OutboxPut(Arc::clone(self.service.queue()), row);
         let told = Arc::clone(&self.told);
-        let done = move |stored: appxmpp::Result<()>| {
+        let done = move |stored| {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.push(Told::Answered(accepted, message, delivery, stored.is_ok()));
+            told.push(Told::Answered(accepted, message, delivery, Outcome::of(stored)));
         };
-        self.service.submit(vec![self.service.delivery_done(delivery), put], Box::new(done));
+        let changes = vec![self.service.delivery_done(delivery), put];
+        self.service.submit_placed(changes, Box::new(done));
     }
 
     /// The disk has an answer, or has not: then the delivery is done without.
@@ -88,11 +100,11 @@ impl App {
         accepted: &Accepted,
         message: usize,
         delivery: u64,
-        stored: bool,
+        stored: &Outcome,
     ) {
-        let sent = &mut ctx.oracle.messages[message];
-        (sent.promised, sent.denied) = (stored, !stored);
-        if stored {
+        stored.note(&mut ctx.oracle.messages[message]);
+        self.suspect(ctx, std::slice::from_ref(accepted), stored);
+        if stored.is_stored() {
             self.outbox.stored(accepted);
         } else {
             self.outbox.not_stored(accepted);
@@ -110,6 +122,9 @@ impl App {
     ) -> usize {
         let utc = ctx.utc();
         let before = self.outbox.stats();
+        if self.service.is_shared() && self.gathering.rows.is_empty() {
+            self.outbox.leave_room();
+        }
         let accepted = accept(&mut self.outbox, utc, stanzas);
         let count = accepted.len();
         let bound = ctx.profile.outbox_stanzas;
@@ -145,21 +160,28 @@ impl App {
         self.storing = true;
         let Gathering { rows, items } = std::mem::take(&mut self.gathering);
         let (told, calls) = (Arc::clone(&self.told), Accepted::calls(&rows));
-        let done = move |stored: appxmpp::Result<()>| {
-            let news = Told::Put(calls, items, stored.is_ok());
+        let done = move |stored| {
+            let news = Told::Put(calls, items, Outcome::of(stored));
             told.lock().unwrap_or_else(PoisonError::into_inner).push(news);
         };
         let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
         let changes = rows.into_iter().map(put).collect();
-        self.service.submit(changes, Box::new(done));
+        self.service.submit_placed(changes, Box::new(done));
         true
     }
 
     /// The store has what it was given, or has not.
-    pub(super) fn put(&mut self, ctx: &mut Ctx, calls: &[Accepted], items: &[Item], stored: bool) {
+    pub(super) fn put(
+        &mut self,
+        ctx: &mut Ctx,
+        calls: &[Accepted],
+        items: &[Item],
+        stored: &Outcome,
+    ) {
         self.storing = false;
+        self.suspect(ctx, calls, stored);
         for accepted in calls {
-            if stored {
+            if stored.is_stored() {
                 self.outbox.stored(accepted);
             } else {
                 self.outbox.not_stored(accepted);
@@ -169,17 +191,16 @@ impl App {
     }
 
     /// Whoever waits for the store learns whether it has what he sends.
-    fn tell_put(&mut self, ctx: &mut Ctx, items: &[Item], kept: bool) {
+    fn tell_put(&mut self, ctx: &mut Ctx, items: &[Item], kept: &Outcome) {
         for item in items {
             match (item, &mut self.task) {
                 (Item::Message(number), _) => {
-                    let message = &mut ctx.oracle.messages[*number];
-                    (message.promised, message.denied) = (kept, !kept);
+                    kept.note(&mut ctx.oracle.messages[*number]);
                 }
                 (Item::Presence(contact), _) => {
-                    ctx.oracle.pairs[self.number][*contact].said_in_vain |= !kept;
+                    ctx.oracle.pairs[self.number][*contact].said_in_vain |= !kept.is_stored();
                 }
-                (Item::Lasting, Task::Saying { stored, .. }) => *stored = Some(kept),
+                (Item::Lasting, Task::Saying { stored, .. }) => *stored = Some(kept.is_stored()),
                 _ => {}
             }
         }
@@ -191,7 +212,7 @@ impl App {
         for accepted in Accepted::calls(&rows) {
             self.outbox.not_stored(&accepted);
         }
-        self.tell_put(ctx, &items, false);
+        self.tell_put(ctx, &items, &Outcome::NotStored);
     }
 
     pub(super) fn step_writer(&mut self, ctx: &mut Ctx, server: &mut Server) -> bool {
@@ -208,14 +229,20 @@ impl App {
             self.give_up(up_to);
         }
         let mut moved = self.go_on_storing();
-        while self.outbox.has_next() {
+        if self.look(ctx) {
+            return moved;
+        }
+        while self.outbox.has_next() && self.service.holds() {
             let batch: Vec<Bytes> = self
                 .outbox
                 .next_batch(BATCH_BYTES)
                 .map(|(head, tail)| [&head[..], &tail[..]].concat().into())
                 .collect();
             match self.link.submit(ctx, server, &batch, Some(self.cut)) {
-                Submitted::Taken(position, _) => self.outbox.written(batch.len(), position),
+                Submitted::Taken(position, _) => {
+                    oracle::acts(ctx, self.run, self.number, "send");
+                    self.outbox.written(batch.len(), position);
+                }
                 Submitted::Full | Submitted::NotReady => break,
             }
             moved = true;

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-use appxmpp::service::{Delivery, Inbound};
+use appxmpp::service::{Delivery, Inbound, turns};
 use appxmpp::stanza::{Condition, Stanza, StanzaKind};
 use bytes::Bytes;
 
-use super::{ANSWER_TIMEOUT, App, Deliveries, EVENTS, ROOM_TIMEOUT, ROUND, Task, Told, of_stanza};
+use super::{
+    ANSWER_TIMEOUT, App, Deliveries, EVENTS, Outcome, ROOM_TIMEOUT, ROUND, Task, Told, of_stanza,
+};
 use crate::contacts;
 use crate::ctx::{Ctx, Rare, Time};
 use crate::disk::Disk;
@@ -17,7 +19,12 @@ use crate::roster::Verb;
 use crate::server::Server;
 
 impl App {
-    pub(super) fn step_task(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) -> bool {
+    pub(super) fn step_task(
+        &mut self,
+        ctx: &mut Ctx,
+        server: &mut Server,
+        disk: &dyn Disk,
+    ) -> bool {
         if self.task_until > ctx.now || self.write_backlog(ctx, server) {
             return false;
         }
@@ -31,11 +38,17 @@ impl App {
                 self.keep_arrived(ctx, server, arrived, sends);
                 return true;
             }
+            Task::Asking { until, waiting, behind } if until <= ctx.now => {
+                self.release(ctx, &waiting, behind);
+                return true;
+            }
+            Task::Adopting(adoption) => return self.adopt(ctx, adoption),
             Task::Room { waiting, sends, until } => {
                 self.deliver(ctx, server, waiting, sends, until);
-                return matches!(self.task, Task::Idle);
+                // Those that take the room may wait for their turn.
+                return matches!(self.task, Task::Idle) || self.release_now(ctx);
             }
-            waiting @ (Task::Saying { .. } | Task::Keeping { .. }) => {
+            waiting @ (Task::Saying { .. } | Task::Keeping { .. } | Task::Asking { .. }) => {
                 self.task = waiting;
                 return false;
             }
@@ -45,6 +58,16 @@ impl App {
             return false;
         }
         let kept = self.keep_usage_in_time(ctx, disk);
+        if self.hear_news(ctx) {
+            return true;
+        }
+        if self.service.is_evicted() {
+            return false;
+        }
+        // What is due at once comes in any order.
+        if (self.link.events.is_empty() || ctx.rng.permille(500)) && self.ask_turns(ctx) {
+            return true;
+        }
         if !self.link.events.is_empty() {
             self.take(ctx, server, disk);
             return true;
@@ -59,7 +82,7 @@ impl App {
         due || kept
     }
 
-    pub(super) fn take(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &Disk) {
+    pub(super) fn take(&mut self, ctx: &mut Ctx, server: &mut Server, disk: &dyn Disk) {
         let utc = self.tell_time(ctx);
         let count = self.link.events.len().min(EVENTS);
         let events: Vec<Event> = self.link.events.drain(..count).collect();
@@ -120,11 +143,11 @@ impl App {
         if ctx.profile.durable && !arrived.is_empty() {
             let changes = arrived.iter().map(|it| self.service.keep_delivery(it)).collect();
             let told = Arc::clone(&self.told);
-            let done = move |stored: appxmpp::Result<()>| {
+            let done = move |stored| {
                 let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.push(Told::Kept(stored.is_ok()));
+                told.push(Told::Kept(Outcome::of(stored)));
             };
-            self.service.submit(changes, Box::new(done));
+            self.service.submit_placed(changes, Box::new(done));
             self.task = Task::Keeping { arrived, sends };
         } else {
             self.deliver(ctx, server, arrived, sends, ctx.now + ROOM_TIMEOUT);
@@ -135,7 +158,7 @@ impl App {
     pub(super) fn handle_stanza(
         &mut self,
         ctx: &mut Ctx,
-        disk: &Disk,
+        disk: &dyn Disk,
         utc: std::time::Duration,
         stanza: Stanza,
     ) -> Inbound {
@@ -145,12 +168,16 @@ impl App {
             (StanzaKind::Presence, Some(verb), Some(contact)) => (verb, contact),
             _ => return self.service.handle_stanza(utc, stanza),
         };
-        let before = self.relations[contact].0;
+        let before = self.relation(disk, contact);
         let mut after = before;
         let mut says = after.app_hears(verb);
         let faults = disk.faults();
         let inbound = self.service.handle_stanza(utc, stanza);
         if disk.has_crashed() {
+            return inbound;
+        }
+        if disk.faults() > faults && disk.database().is_some() {
+            ctx.oracle.pairs[self.number][contact].disputed = true;
             return inbound;
         }
         let not_stored = disk.faults() > faults && before.name() != after.name();
@@ -176,9 +203,9 @@ impl App {
     }
 
     /// The disk has what came, or has not.
-    pub(super) fn kept(&mut self, ctx: &mut Ctx, stored: bool) {
+    pub(super) fn kept(&mut self, ctx: &mut Ctx, stored: &Outcome) {
         if let Task::Keeping { arrived, .. } = &self.task {
-            for delivery in arrived.iter().filter(|_| stored) {
+            for delivery in arrived.iter().filter(|_| stored.is_stored()) {
                 if let Some((contact, app, number)) = of_stanza(&delivery.stanza) {
                     ctx.oracle.pairs[app][contact].inbound[number].stored = true;
                 }
@@ -186,8 +213,12 @@ impl App {
         }
         let task = std::mem::replace(&mut self.task, Task::Idle);
         let Task::Keeping { mut arrived, mut sends } = task else { return };
-        if !stored {
-            self.refuse_unstored(ctx, &mut arrived, &mut sends);
+        match stored {
+            Outcome::Stored(placed) => turns::place(arrived.make_contiguous(), placed),
+            _ => {
+                self.service.not_kept(arrived.make_contiguous());
+                self.refuse_unstored(ctx, &mut arrived, &mut sends);
+            }
         }
         self.task = Task::Room { waiting: arrived, sends, until: ctx.now + ROOM_TIMEOUT };
     }

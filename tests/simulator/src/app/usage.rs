@@ -46,7 +46,7 @@ impl App {
         used
     }
 
-    pub(super) fn keep_usage_in_time(&mut self, ctx: &mut Ctx, disk: &Disk) -> bool {
+    pub(super) fn keep_usage_in_time(&mut self, ctx: &mut Ctx, disk: &dyn Disk) -> bool {
         let due = self.keeping.next <= ctx.now;
         if due {
             self.keep_usage(ctx, disk);
@@ -54,7 +54,7 @@ impl App {
         due
     }
 
-    pub(super) fn keep_usage(&mut self, ctx: &mut Ctx, disk: &Disk) {
+    pub(super) fn keep_usage(&mut self, ctx: &mut Ctx, disk: &dyn Disk) {
         self.note_kept(ctx, disk, ctx.now);
         self.service.keep_usage();
         self.keeping.given = Some((ctx.now, disk.faults(), self.used_with_looks()));
@@ -62,7 +62,7 @@ impl App {
     }
 
     /// What the disk was given is on it some time later, unless it was at fault.
-    fn note_kept(&mut self, ctx: &mut Ctx, disk: &Disk, now: Time) {
+    fn note_kept(&mut self, ctx: &mut Ctx, disk: &dyn Disk, now: Time) {
         let given = self.keeping.given.take();
         let given = given.filter(|(at, faults, _)| at + FLUSHED <= now && *faults == disk.faults());
         if let Some((.., used)) = given {
@@ -71,13 +71,16 @@ impl App {
     }
 
     /// The process ends; `flushed` says that the disk has what it was given.
-    pub(super) fn note_used(&mut self, ctx: &mut Ctx, disk: &Disk, flushed: bool) {
+    pub(super) fn note_used(&mut self, ctx: &mut Ctx, disk: &dyn Disk, flushed: bool) {
         let now = if flushed { Time::MAX } else { ctx.now };
         self.note_kept(ctx, disk, now);
         ctx.oracle.usage[self.number].used = self.used_with_looks();
     }
 
-    pub(super) fn check_kept(ctx: &mut Ctx, disk: &Disk, number: usize) {
+    pub(super) fn check_kept(ctx: &mut Ctx, disk: &dyn Disk, number: usize) {
+        if disk.database().is_some() {
+            return;
+        }
         let counts = disk.counts(&contacts::domain(number));
         let Usage { kept, used } = ctx.oracle.usage[number];
         for resource in Resource::ALL {
