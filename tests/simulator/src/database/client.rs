@@ -180,8 +180,10 @@ impl Inner {
             if flight.committed.is_none() && flight.commit_at <= now {
                 if tables.faulty {
                     tables.faults += 1;
+                    // What is tried again may have been applied before.
+                    let why = if self.down.is_some() { unknown } else { full };
                     let group: Vec<_> = self.pending.drain(..flight.count).collect();
-                    group.into_iter().for_each(|call| call.report(Err(full())));
+                    group.into_iter().for_each(|call| call.report(Err(why())));
                     return true;
                 }
                 flight.committed = self.commit(tables, flight.count);
