@@ -259,7 +259,7 @@ pub(crate) fn read(
         ctx.violated(|| format!("m{call} to contact {contact} was sent twice without a cut"));
     }
     if let Some(other) = other {
-        several::sent_beside(ctx, app, call, other);
+        several::sent_beside(ctx, app, call, (conn, other));
     }
     if overtaken || overtaken_here {
         ctx.violated(|| format!("m{call} to contact {contact} is out of order"));

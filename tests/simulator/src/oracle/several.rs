@@ -119,10 +119,12 @@ pub(super) fn delivered(
     }
 }
 
-/// A message came again, and the connection on which it came before stands.
-pub(super) fn sent_beside(ctx: &mut Ctx, app: usize, call: u32, other: u32) {
-    let Some(run) = ctx.oracle.runs.get(&other).copied() else { return };
-    if !ctx.oracle.is_over(run, app) {
+/// A message came again on a connection, and the one on which it came before stands. One of the two
+/// processes has to be gone: what it wrote last may arrive late.
+pub(super) fn sent_beside(ctx: &mut Ctx, app: usize, call: u32, (conn, other): (u32, u32)) {
+    let run_of = |conn: u32| ctx.oracle.runs.get(&conn).copied();
+    let (Some(late), Some(run)) = (run_of(conn), run_of(other)) else { return };
+    if !ctx.oracle.is_over(run, app) && !ctx.oracle.is_over(late, app) {
         ctx.violated(|| format!("m{call} was sent by two processes, and run {run} lives"));
     }
 }
