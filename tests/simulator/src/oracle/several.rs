@@ -3,7 +3,7 @@
 use appxmpp::store::QueueName;
 
 use super::{Inbound, Kind, Message, Oracle, Pair};
-use crate::ctx::{Ctx, Time};
+use crate::ctx::{Ctx, SEC, Time};
 use crate::database::Database;
 
 impl Oracle {
@@ -108,7 +108,10 @@ pub(super) fn delivered(
     if let Some(other) = beside.filter(|_| !replayed) {
         ctx.violated(|| format!("stanza {at:?} was delivered beside one of run {other}"));
     }
-    let vanished = ctx.oracle.vanished;
+    // What nobody took over in half a minute is not waited for any more.
+    let received = ctx.oracle.pairs[app][at.0].inbound[at.1].received;
+    let late = ctx.oracle.ended.get(&received).is_some_and(|ended| ended + 30 * SEC < ctx.now);
+    let vanished = ctx.oracle.vanished || late;
     let pair = &mut ctx.oracle.pairs[app][at.0];
     if before == 0 && !replayed {
         let overtaken = turn < pair.last_turn && !vanished;
