@@ -96,6 +96,11 @@ const FAULTS: [Fault; 16] = [
 const SHARED_FAULTS: [Fault; 2] = [Fault::DatabaseCut, Fault::DatabaseRestart];
 
 impl Profile {
+    /// How many stanzas may wait with those that nobody asks for twice, for which an eighth more is kept.
+    pub(crate) fn outbox_room(&self) -> usize {
+        self.outbox_stanzas + self.outbox_stanzas.div_ceil(8)
+    }
+
     /// One of two processes that share a database.
     pub(crate) fn draw_shared(rng: &mut Rng, spreads: bool) -> Self {
         let mut it = Self::draw(rng);

@@ -77,9 +77,7 @@ impl App {
     pub(super) fn check_bounds(&mut self, ctx: &mut Ctx) {
         self.note_given_up(ctx);
         let stats = self.outbox.stats();
-        // With what is kept for those who do not ask twice.
-        let bound = ctx.profile.outbox_stanzas;
-        let most = (bound + bound.div_ceil(8)).max(self.surplus.0);
+        let most = ctx.profile.outbox_room().max(self.surplus.0);
         if stats.waiting > most {
             ctx.violated(|| format!("{} messages wait where {most} may", stats.waiting));
         }

@@ -127,10 +127,10 @@ impl App {
         }
         let accepted = accept(&mut self.outbox, utc, stanzas);
         let count = accepted.len();
-        let bound = ctx.profile.outbox_stanzas;
-        // What nobody asks for twice has an eighth more.
-        let lasting = matches!(items(count)[..], [Item::Lasting]);
-        let bound = if lasting { bound + bound.div_ceil(8) } else { bound };
+        let bound = match items(count)[..] {
+            [Item::Lasting] => ctx.profile.outbox_room(),
+            _ => ctx.profile.outbox_stanzas,
+        };
         let room = bound.saturating_sub(before.waiting);
         if count > room.min(stanzas.len()) {
             ctx.violated(|| format!("the outbox took {count} where there was room for {room}"));

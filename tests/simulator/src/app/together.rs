@@ -168,7 +168,7 @@ impl App {
         let rows = self.outbox.adopt(messages);
         let calls = Accepted::calls(&rows);
         let adopted = rows.iter().map(|row| row.heads.len()).sum::<usize>();
-        self.surplus.0 = self.surplus.0.max(ctx.profile.outbox_stanzas) + adopted;
+        self.surplus.0 = self.surplus.0.max(ctx.profile.outbox_room()) + adopted;
         let what = format!("{} rows of messages", rows.len());
         ctx.say(|| format!("app {}: run {} takes over, {what}", self.number, self.run));
         let put = |row| Change::OutboxPut(Arc::clone(self.service.queue()), row);
