@@ -81,6 +81,14 @@ impl PostgresStore {
         Self::open_at(Address::parse(url)?)
     }
 
+    /// Whether [`PostgresStore::open`] could take this address; the database is not asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], as there.
+    pub fn check(url: &str) -> Result<()> {
+        Address::parse(url).map(drop)
+    }
+
     fn open_at(address: Address) -> Result<Self> {
         let address = Arc::new(address);
         let (calls, receiver) = sync_channel(QUEUE);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use appxmpp::net::Backend;
 use appxmpp::service::OutboxLimits;
+use appxmpp::store::PostgresStore;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
 
@@ -396,6 +397,7 @@ fn store(store: &Section<'_>) -> Result<Store> {
             Ok(Store::Sqlite(PathBuf::from(path)))
         }
         Some(("postgresql" | "postgres", rest)) if rest.starts_with("//") => {
+            PostgresStore::check(&url)?;
             Ok(Store::Postgres(Secret::new(url)))
         }
         // It may hold a password that was put in the wrong place.

@@ -231,12 +231,18 @@ fn contradictions_are_named() {
         ("credentials = [\"token\"]", "Bearer TOKEN"),
         ("[http]\nlisten = \"5280\"", "127.0.0.1:5280"),
         ("[store]\nurl = \"mysql://h\"", "sqlite:"),
+        (
+            "[store]\nurl = \"postgresql://u:word@db.example/d?sslmode=bogus\"",
+            "say disable, prefer",
+        ),
+        ("[store]\nurl = \"postgresql://u:word@db.example/d?sslmode=prefer\"", "verify-full"),
         ("[log]\nformat = \"xml\"", "auto, text or json"),
         ("[log]\nlevel = \"loud\"", "loud"),
         (SMALL, "two apps"),
     ] {
         let text = toml(&format!("{SMALL}{addition}")).refusal();
         assert!(text.contains(words), "{addition}: {text}");
+        assert!(!text.contains("word@"), "{text}");
     }
     assert!(Fake::default().refusal().contains("APPXMPP_BACKEND"));
     assert!(toml("[[app]]\nid = \"x\"").refusal().contains("backend"));

@@ -341,7 +341,7 @@ fn sentence(address: &Address, failure: &Failure) -> String {
         "25006" => ("takes no writes", "name the primary server, not a standby"),
         _ if is_lost(failure) || code.is_empty() => (
             "cannot be reached",
-            "start PostgreSQL, or correct the address; this program goes on trying",
+            "start PostgreSQL, or correct the address; a program that runs goes on trying",
         ),
         _ => ("failed", "please report it"),
     };
