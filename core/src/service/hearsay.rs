@@ -6,7 +6,7 @@
 //! asked: its answer is newer than both. So it is where a process tells something new that has no stream:
 //! it heard that before, and the store got it late. A resource that was in doubt and does not answer is gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::presence::MAX_RESOURCES;
@@ -40,7 +40,7 @@ pub(super) struct Hearsay {
     up: Option<u64>,
     /// How many others have one.
     others: usize,
-    doubts: HashMap<ContactKey, Doubt>,
+    doubts: BTreeMap<ContactKey, Doubt>,
 }
 
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! In which order deliveries reach the app: one after the other for each sender, side by side for
 //! different ones.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::route::Delivery;
@@ -53,8 +53,8 @@ pub struct Lanes {
     lanes: HashMap<Arc<str>, Lane>,
     /// Lanes with something waiting and nothing being handled, each once.
     ready: VecDeque<Arc<str>>,
-    /// Deliveries whose turn has not come, with their lanes.
-    held: HashMap<u64, Arc<str>>,
+    /// Deliveries whose turn has not come, the oldest first, with their lanes.
+    held: BTreeMap<u64, Arc<str>>,
     deliveries: usize,
     bytes: usize,
 }
