@@ -117,7 +117,9 @@ impl App {
                 if let Some((contact, app, number)) = at {
                     let inbound = &mut ctx.oracle.pairs[app][contact].inbound[number];
                     inbound.dead = true;
-                    let stored = inbound.stored;
+                    // Another process that refused it, not knowing that it was stored, may have had it
+                    // forgotten after this one took it over.
+                    let stored = inbound.stored && inbound.refused == 0;
                     let queue = contacts::domain(app);
                     if disk.faults() == faults
                         && stored
