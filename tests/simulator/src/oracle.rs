@@ -351,7 +351,15 @@ pub(crate) fn finished(ctx: &mut Ctx, app: usize, at: (usize, usize), run: u32, 
     pair.inbound[at.1].handled |= done;
 }
 
-/// A dead letter is to be delivered again.
+/// A dead letter is to be delivered again. It may be, by whoever takes over, if this process dies of it.
+pub(crate) fn replaying(ctx: &mut Ctx, app: usize, id: u64) {
+    let inbound = ctx.oracle.pairs[app].iter_mut().flat_map(|pair| &mut pair.inbound);
+    inbound
+        .filter(|it| it.delivery == Some(id))
+        .for_each(|it| (it.refused, it.replayed) = (0, true));
+}
+
+/// A dead letter is delivered again.
 pub(crate) fn replayed(ctx: &mut Ctx, app: usize, at: (usize, usize)) {
     let inbound = &mut ctx.oracle.pairs[app][at.0].inbound[at.1];
     // A run that died may have buried it unseen, or had it handled and could not forget it in time.

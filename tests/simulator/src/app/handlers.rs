@@ -141,6 +141,7 @@ impl App {
         let dead = disk.dead_ids(&contacts::domain(self.number));
         let Some(id) = dead.first().copied() else { return false };
         ctx.say(|| format!("app {}: delivery {id} is replayed", self.number));
+        oracle::replaying(ctx, self.number, id);
         let replayed = self.service.replay_dead_letters(&[id].into());
         if disk.has_crashed() {
             return false;
