@@ -121,10 +121,7 @@ impl App {
             Some(outbox) => outbox.keep_lasting(stanzas.clone()).await,
             None => stanzas.clone(),
         };
-        let stored = stanzas.len() - left.len();
-        for stanza in &stanzas[..stored] {
-            self.metrics.stanza(Direction::Out, kind_of(&String::from_utf8_lossy(stanza)));
-        }
+        self.count_stored(&stanzas[..stanzas.len() - left.len()]);
         for stanza in &left {
             self.stream.reply(&String::from_utf8_lossy(stanza), Vec::new()).await;
         }
@@ -135,11 +132,14 @@ impl App {
         if let Some(outbox) = self.outbox.as_ref().filter(|_| !stanzas.is_empty()) {
             let outgoing: Vec<_> = stanzas.iter().cloned().map(Outgoing::whole).collect();
             let stored = outbox.keep_reply(&outgoing, Vec::new()).await.stored;
-            for stanza in stanzas.drain(..stored) {
-                self.metrics.stanza(Direction::Out, kind_of(&String::from_utf8_lossy(&stanza)));
-            }
+            self.count_stored(&stanzas[..stored]);
+            stanzas.drain(..stored);
         }
         self.say(&stanzas);
+    }
+
+    fn count_stored(&self, stanzas: &[Bytes]) {
+        stanzas.iter().for_each(|stanza| self.metrics.stanza(Direction::Out, kind_of(stanza)));
     }
 
     fn say(&self, stanzas: &[Bytes]) -> bool {
@@ -147,7 +147,7 @@ impl App {
         for stanza in stanzas {
             let text = String::from_utf8_lossy(stanza);
             match self.connection.try_send(&text) {
-                Ok(()) => self.metrics.stanza(Direction::Out, kind_of(&text)),
+                Ok(()) => self.metrics.stanza(Direction::Out, kind_of(stanza)),
                 Err(error) => {
                     well = false;
                     tracing::warn!(

@@ -98,8 +98,8 @@ pub(super) fn utc() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-pub(super) fn kind_of(stanza: &str) -> &'static str {
-    match stanza.as_bytes().get(1) {
+pub(super) fn kind_of(stanza: impl AsRef<[u8]>) -> &'static str {
+    match stanza.as_ref().get(1) {
         Some(b'm') => "message",
         Some(b'p') => "presence",
         _ => "iq",
