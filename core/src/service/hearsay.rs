@@ -4,7 +4,8 @@
 //! read it. So that all books say the same, each goes by the order in which the store hands out what
 //! the processes tell; and where that may not be the order in which the contact spoke, the contact is
 //! asked: its answer is newer than both. So it is where a process tells something new that has no stream:
-//! it heard that before, and the store got it late. A resource that was in doubt and does not answer is gone.
+//! it heard that before, and the store got it late; and where all of a contact is said to be gone, since
+//! its silence may be that of the other one's stream. A resource that was in doubt and does not answer is gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) struct Hearsay {
     /// How many others have one.
     others: usize,
     doubts: BTreeMap<ContactKey, Doubt>,
+    /// There was no room for one that the app is subscribed to.
+    overflowed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ struct Doubt {
     times: u32,
     /// Something contradicted since.
     again: bool,
+    /// Something came since.
+    answered: bool,
     /// Which have not answered.
     resources: Vec<Box<str>>,
 }
@@ -71,8 +76,8 @@ impl Doubt {
 pub(super) struct Due {
     /// Contacts to be asked.
     pub(super) ask: Vec<ContactKey>,
-    /// Resources that did not answer.
-    pub(super) gone: Vec<(ContactKey, Box<str>)>,
+    /// Resources that did not answer while others did; `None` for a contact that did not answer at all.
+    pub(super) gone: Vec<(ContactKey, Option<Box<str>>)>,
 }
 
 /// The resource that is meant; `None` for all of a contact.
@@ -155,12 +160,17 @@ impl Hearsay {
     fn answered(&mut self, key: &ContactKey, heard: &Heard) {
         if let Some(doubt) = self.doubts.get_mut(key).filter(|doubt| doubt.asked.is_some()) {
             let about = resource_of(heard);
+            doubt.answered = true;
             doubt.resources.retain(|resource| about.is_some_and(|about| about != &**resource));
         }
     }
 
+    fn has_room(&self, key: &ContactKey) -> bool {
+        self.doubts.len() < DOUBTS || self.doubts.contains_key(key)
+    }
+
     fn doubt(&mut self, key: &ContactKey, one: &Heard, other: &Heard) {
-        if self.up.is_none() || (self.doubts.len() >= DOUBTS && !self.doubts.contains_key(key)) {
+        if self.up.is_none() || !self.has_room(key) {
             return;
         }
         let doubt = self.doubts.entry(key.clone()).or_default();
@@ -200,12 +210,15 @@ impl Hearsay {
                 }
                 if due.ask.len() < room {
                     due.ask.push(key.clone());
-                    (doubt.asked, doubt.again) = (Some(now), false);
+                    (doubt.asked, doubt.again, doubt.answered) = (Some(now), false, false);
                     doubt.times += 1;
                 }
                 return true;
             }
-            due.gone.extend(doubt.resources.drain(..).map(|resource| (key.clone(), resource)));
+            let is_silent = !doubt.answered && !doubt.resources.is_empty();
+            due.gone.extend(is_silent.then(|| (key.clone(), None)));
+            let silent = doubt.resources.drain(..).filter(|_| !is_silent);
+            due.gone.extend(silent.map(|resource| (key.clone(), Some(resource))));
             false
         });
         due
@@ -216,17 +229,30 @@ impl Hearsay {
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up.then_some(self.beat);
         self.doubts.clear();
+        self.overflowed = false;
     }
 
-    /// What another process heard changed what was known of a contact. Says whether that is in doubt now:
-    /// it is if the other one has no stream.
-    pub(super) fn is_changed(&mut self, key: &ContactKey) -> bool {
-        let late = self.up.is_some_and(|since| self.others == 0 || self.beat < since + UNKNOWN);
-        if late {
+    /// More contacts are in doubt than are remembered: all are to be asked.
+    pub(super) fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// All contacts will be asked.
+    pub(super) fn all_asked(&mut self) {
+        self.overflowed = false;
+    }
+
+    /// What another process heard changed what was known of a contact to which the app is subscribed. Says whether that is in doubt now:
+    /// it is if the other one has no stream, or took the contact as gone.
+    pub(super) fn is_changed(&mut self, key: &ContactKey, is_gone: bool) -> bool {
+        let Some(since) = self.up else { return false };
+        let doubted = is_gone || self.others == 0 || self.beat < since + UNKNOWN;
+        if doubted {
+            self.overflowed |= !self.has_room(key);
             // A contact that does not answer is what the other one says.
             self.doubt(key, &Heard::Unavailable(None), &Heard::Unavailable(None));
         }
-        late
+        doubted
     }
 
     /// The store beats, and says how many others have a stream: what they heard grows old.

@@ -143,8 +143,8 @@ impl Service {
         // Where another process serves the app, contacts have been told.
         rounds.announce = (self.others() == 0).then_some(0);
         rounds.presumed = (self.others() > 0).then(|| self.beats() + CERTAIN);
-        rounds.probe = Some(0);
         rounds.probe_at = now.saturating_sub(BURST);
+        self.begin_probes(&mut rounds);
     }
 
     /// The stream is gone: nothing more is to be written. What was known of contacts stays.
@@ -168,7 +168,7 @@ impl Service {
     /// `None`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let rounds = self.rounds();
-        if self.presumes_wrongly(&rounds) {
+        if self.presumes_wrongly(&rounds) || self.doubts_all(&rounds) {
             return Some(Duration::ZERO);
         }
         let doubts = self.sharing.as_ref().and_then(|sharing| {
@@ -189,6 +189,9 @@ impl Service {
         }
         if self.presumes_wrongly(&rounds) {
             (rounds.announce, rounds.presumed) = (Some(0), None);
+        }
+        if self.doubts_all(&rounds) {
+            self.begin_probes(&mut rounds);
         }
         if let Some(cursor) = rounds.announce {
             rounds.announce = self.announce(cursor, room, &mut sends);
@@ -221,6 +224,21 @@ impl Service {
         match self.fellows() {
             Ok(fellows) if self.is_shared() => !fellows.iter().any(|other| other.up && other.held),
             _ => self.others() == 0,
+        }
+    }
+
+    /// Whether more contacts are in doubt than can be asked one by one, and all are not being asked.
+    fn doubts_all(&self, rounds: &Rounds) -> bool {
+        let doubts_all = || self.sharing.as_ref().is_some_and(|it| it.hearsay().overflowed());
+        (rounds.probe.is_none() || rounds.refreshing) && doubts_all()
+    }
+
+    /// All contacts will be asked.
+    fn begin_probes(&self, rounds: &mut Rounds) {
+        (rounds.probe, rounds.refreshing) = (Some(0), false);
+        rounds.afterwards = Afterwards::Nothing;
+        if let Some(sharing) = &self.sharing {
+            sharing.hearsay().all_asked();
         }
     }
 

@@ -139,9 +139,10 @@ impl Ear {
         for own in &later {
             set(&mut book, &key.own, &key.contact, own);
         }
+        let is_subscribed = book.subscription(&key.own, &key.contact).app_is_subscribed();
         drop(book);
-        if changed && later.is_empty() {
-            doubted |= hearsay.is_changed(key);
+        if changed && later.is_empty() && is_subscribed {
+            doubted |= hearsay.is_changed(key, *heard == Heard::Unavailable(None));
         }
         drop(hearsay);
         if doubted {
@@ -191,7 +192,7 @@ impl Listener for Ear {
                 let changed = self.book().reconcile(ours);
                 // What is kept may be older than what was heard here.
                 for key in changed {
-                    hearsay.is_changed(&key);
+                    hearsay.is_changed(&key, false);
                 }
             }
             News::Others(others) => {
@@ -339,7 +340,7 @@ impl Service {
             |key: &ContactKey| self.book().subscription(&key.own, &key.contact).app_is_subscribed();
         let due = sharing.hearsay().take_due(now, room, patience, is_subscribed);
         for (ContactKey { own, contact }, resource) in due.gone {
-            if self.hear(&own, &contact, Heard::Unavailable(Some(resource))) {
+            if self.hear(&own, &contact, Heard::Unavailable(resource)) {
                 self.keep_presence(&own, &contact);
             }
         }

@@ -111,6 +111,38 @@ fn whoever_contradicts_itself_all_the_time_is_asked_less_and_less() {
 }
 
 #[test]
+fn a_resource_that_does_not_answer_though_another_does_is_gone() {
+    for silent in [false, true] {
+        let mut hearsay = hearsay();
+        let number = hearsay.tell(&key(), &there("r", Show::Away));
+        hearsay.hear(&key(), &gone("r"));
+        hearsay.is_told(&key(), number);
+        assert!(asks(&mut hearsay, SECOND));
+        if !silent {
+            hearsay.hear(&key(), &there("s", Show::Chat));
+        }
+        let resource = (!silent).then(|| "r".into());
+        assert_eq!(due(&mut hearsay, SECOND + PATIENCE).gone, [(key(), resource)]);
+    }
+}
+
+#[test]
+fn a_contact_that_another_process_takes_as_gone_is_asked() {
+    let mut hearsay = hearsay();
+    (0..UNKNOWN).for_each(|_| hearsay.beat(1));
+    assert!(!hearsay.is_changed(&key(), false));
+    assert!(hearsay.is_changed(&key(), true), "its stream may be as silent as the contact");
+    assert!(asks(&mut hearsay, SECOND));
+    assert_eq!(due(&mut hearsay, SECOND + PATIENCE), Due::default(), "it is gone, nobody is told");
+    for number in 0..DOUBTS {
+        hearsay.is_changed(&contract::key("bot@d", &format!("c{number}@e")), true);
+    }
+    assert!(!hearsay.overflowed());
+    assert!(hearsay.is_changed(&key(), true));
+    assert!(hearsay.overflowed(), "all are to be asked");
+}
+
+#[test]
 fn a_resource_in_doubt_that_does_not_answer_is_gone() {
     for answers in [false, true] {
         let mut hearsay = hearsay();
@@ -147,7 +179,7 @@ fn only_whom_the_app_may_ask_is_asked_and_only_through_a_stream() {
 #[test]
 fn what_a_process_without_a_stream_says_anew_is_old() {
     let mut hearsay = hearsay();
-    assert!(hearsay.is_changed(&key()), "nobody knows yet who has a stream");
+    assert!(hearsay.is_changed(&key(), false), "nobody knows yet who has a stream");
     assert!(asks(&mut hearsay, SECOND));
     assert_eq!(
         due(&mut hearsay, SECOND + PATIENCE),
@@ -155,11 +187,11 @@ fn what_a_process_without_a_stream_says_anew_is_old() {
         "who is silent is as it was said"
     );
     (0..UNKNOWN).for_each(|_| hearsay.beat(1));
-    assert!(!hearsay.is_changed(&key()), "the other one may have heard it just now");
+    assert!(!hearsay.is_changed(&key(), false), "the other one may have heard it just now");
     hearsay.beat(0);
-    assert!(hearsay.is_changed(&key()));
+    assert!(hearsay.is_changed(&key(), false));
     hearsay.set_up(false);
-    assert!(!hearsay.is_changed(&key()), "there is no stream to ask through");
+    assert!(!hearsay.is_changed(&key(), false), "there is no stream to ask through");
 }
 
 #[test]

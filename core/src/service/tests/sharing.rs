@@ -173,3 +173,46 @@ fn contacts_are_told_if_who_had_the_stream_before_is_gone_after_all() {
     store.tell(News::Others(0));
     assert_eq!(said(&service), [""; 0], "it knew of us, and just died");
 }
+
+#[test]
+fn contacts_that_another_process_takes_as_gone_are_asked_all_of_them_if_they_are_many() {
+    let asked = |count: usize| {
+        let (store, service) = shared();
+        let contact = |n: usize| format!("c{n}@example.org");
+        for n in 0..count {
+            let state = ContactState {
+                subscription: Subscription::Both,
+                available: Some(Show::Normal),
+                ..ContactState::default()
+            };
+            let key = ContactKey { own: APP.into(), contact: contact(n).into() };
+            store.tell(News::Contact(key.clone(), state));
+            let resource = "r".into();
+            store.tell(News::Heard(
+                key,
+                Heard::Available { resource, priority: 0, show: Show::Away },
+            ));
+        }
+        (0..9).for_each(|_| store.tell(News::Others(1)));
+        service.handle_ready(NOON);
+        let mut now = NOON;
+        let mut probes = |until: Duration| {
+            let mut probes = 0;
+            while service.poll_timeout().is_some_and(|due| due <= until) {
+                now = service.poll_timeout().unwrap().max(now);
+                let sends = texts(&service.handle_timeout(now, 1000));
+                probes += sends.iter().filter(|it| it.contains("probe")).count();
+            }
+            probes
+        };
+        assert_eq!(probes(NOON + Duration::from_secs(5)), count);
+        (0..9).for_each(|_| store.tell(News::Others(1)));
+        for n in 0..count {
+            let key = ContactKey { own: APP.into(), contact: contact(n).into() };
+            store.tell(News::Heard(key, Heard::Unavailable(None)));
+        }
+        probes(NOON + Duration::from_secs(12))
+    };
+    assert_eq!(asked(3), 3);
+    assert!(asked(1500) >= 1500, "each, or all once more");
+}
