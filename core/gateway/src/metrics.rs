@@ -367,6 +367,7 @@ impl Metrics {
             ("refused", stats.refused),
             ("not_stored", stats.not_stored),
             ("poisonous", stats.poisonous),
+            ("handed_over", stats.handed_over),
         ];
         for (state, value) in states {
             self.outbox.get_or_create(&OutboxLabels { app: app.to_owned(), state }).set(value);

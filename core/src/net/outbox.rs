@@ -18,7 +18,7 @@ use super::gathering::{Came, Company, Gathering, Group, Next};
 use super::inbound::register;
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::outbox::Accepted;
-use crate::service::{Outbox, OutboxLimits, OutboxStats, Outgoing, Service, Suspense};
+use crate::service::{Bequest, Outbox, OutboxLimits, OutboxStats, Outgoing, Service, Suspense};
 use crate::store::{Change, Durability, OutboxRow, Placed};
 use crate::stream::{Barrier, Batch};
 
@@ -56,6 +56,7 @@ struct State {
     storing: bool,
     company: Company,
     suspense: Suspense,
+    bequest: Bequest,
 }
 
 /// Waits until the messages of a call are stored. It may be dropped: what is stored will be sent all
@@ -125,6 +126,7 @@ impl LiveOutbox {
             storing: false,
             company: Company::default(),
             suspense: Suspense::default(),
+            bequest: Bequest::default(),
         };
         let (state, wake) = (Mutex::new(state), Notify::new());
         Arc::new(Self { connection, service, state, wake, origin: Instant::now() })
@@ -331,9 +333,10 @@ impl LiveOutbox {
             let look = self.go_on_storing();
             self.expire();
             self.look().await;
+            let hand_over = self.hand_over().await;
             self.write();
             let due = self.lock().suspense.due().map(|due| self.origin + due);
-            let until = look.into_iter().chain(due).min();
+            let until = look.into_iter().chain(hand_over).chain(due).min();
             let until = until.unwrap_or_else(|| Instant::now() + EXPIRY_CHECK);
             let _ = timeout_at(until, self.wake.notified()).await;
         }
@@ -558,5 +561,6 @@ impl Future for Drained<'_> {
     }
 }
 
+mod handover;
 #[cfg(test)]
 mod tests;

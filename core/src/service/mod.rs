@@ -16,6 +16,7 @@
 mod account;
 pub mod address;
 mod answer;
+mod bequest;
 pub mod gate;
 mod hearsay;
 mod inbound;
@@ -52,6 +53,7 @@ use roster::Subscription;
 use rounds::Rounds;
 use sharing::{Sharing, domain_of};
 
+pub use bequest::Bequest;
 pub use gate::{Gate, Way};
 pub use inbound::Inbound;
 pub use inbox::{Attempt, Inbox, Retry, Verdict};

@@ -9,6 +9,7 @@
 //! | in flight | [`Outbox::next_batch`] and [`Outbox::written`] | the server has read it, or the stream ends |
 //! | done | [`Outbox::acked`] | |
 //! | to be given up | [`Outbox::handle_timeout`] or [`Outbox::lost`] | [`Outbox::given_up`]: the store has forgotten it, or has not |
+//! | to be another process's | [`Outbox::hand_over`] | [`Outbox::given_up`]: the store has put it where others find it, or has not |
 //!
 //! When a stream ends, [`Outbox::lost`] takes all that was in flight back to stored: it is written
 //! again on the next stream, first and in the same order, with the same ids. Messages leave in the
@@ -20,6 +21,7 @@
 //! between, [`Outbox::leave_room`] leaves some out.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,11 +75,13 @@ pub struct OutboxStats {
     pub not_stored: u64,
     /// Messages given up because the server ended stream after stream when it got them.
     pub poisonous: u64,
+    /// Messages handed over to a process that has a stream.
+    pub handed_over: u64,
 }
 
 impl OutboxStats {
     /// Every number with its name, for metrics.
-    pub fn each(&self) -> [(&'static str, u64); 10] {
+    pub fn each(&self) -> [(&'static str, u64); 11] {
         [
             ("outbox_waiting", self.waiting as u64),
             ("outbox_in_flight", self.in_flight as u64),
@@ -89,6 +93,7 @@ impl OutboxStats {
             ("outbox_refused", self.refused),
             ("outbox_not_stored", self.not_stored),
             ("outbox_poisonous", self.poisonous),
+            ("outbox_handed_over", self.handed_over),
         ]
     }
 }
@@ -117,8 +122,18 @@ struct Entry {
 #[derive(Debug, Clone, Copy)]
 struct GivingUp {
     up_to: u64,
-    /// It is one, and the server does not bear it; else they have expired.
-    poisonous: bool,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    Expired,
+    /// It is one, and the server does not bear it.
+    Poisonous,
+    /// Another process is to send them. The store has been asked to see to that.
+    HandedOver {
+        asked: bool,
+    },
 }
 
 /// After so many streams that the server ended with an error while a message was in flight, it is
@@ -471,7 +486,7 @@ impl Outbox {
         let alone = by_server && count == 1;
         let poison = self.entries.front().filter(|it| alone && it.suspicion > SUSPICIOUS);
         let up_to = poison?.number;
-        self.giving_up = Some(GivingUp { up_to, poisonous: true });
+        self.giving_up = Some(GivingUp { up_to, why: Why::Poisonous });
         Some(up_to)
     }
 
@@ -484,21 +499,56 @@ impl Outbox {
         // What is held may get others before it, under numbers that would be forgotten with it.
         let expired = |entry: &&Entry| self.is_free(entry) && entry.expires <= utc;
         let up_to = self.entries.iter().take_while(expired).last()?.number;
-        self.giving_up = Some(GivingUp { up_to, poisonous: false });
+        self.giving_up = Some(GivingUp { up_to, why: Why::Expired });
         Some(up_to)
+    }
+
+    /// Whether [`Outbox::hand_over`] gives something now. What is stored together goes together, what
+    /// others have to be taken over before waits, and so does what may be poisonous: nobody else knows that
+    /// it is suspicious, and it would end one process's streams after the other's.
+    pub fn can_hand_over(&self) -> bool {
+        let idle = self.in_flight == 0 && self.giving_up.is_none() && !self.entries.is_empty();
+        idle && self.entries.iter().all(|entry| self.is_free(entry) && entry.suspicion == 0)
+    }
+
+    /// Whether messages are being handed over and the store has not said that they are: others may have them
+    /// or not, so it is to be asked again.
+    pub fn is_undecided(&self) -> bool {
+        matches!(&self.giving_up, Some(GivingUp { why: Why::HandedOver { asked: false }, .. }))
+    }
+
+    /// Everything is to be another process's, with [`Service::bequeath`](super::Service::bequeath) of
+    /// these numbers; then [`Outbox::given_up`] must be called. `None` while something is in flight, held,
+    /// suspicious, or not yet stored.
+    pub fn hand_over(&mut self) -> Option<RangeInclusive<u64>> {
+        let last = match &self.giving_up {
+            Some(undecided) if self.is_undecided() => undecided.up_to,
+            _ if self.can_hand_over() => self.entries.back()?.number,
+            _ => return None,
+        };
+        self.giving_up = Some(GivingUp { up_to: last, why: Why::HandedOver { asked: true } });
+        Some(self.entries.front()?.number..=last)
     }
 
     /// The store has forgotten what was to be given up, or has not: then it waits as before. Until it
     /// has, nothing that follows is written: after a restart it would come back and be sent, behind its
     /// turn, by a clock that was set back, or to a server that bears it now.
     pub fn given_up(&mut self, forgotten: bool) {
+        if let Some(GivingUp { why: Why::HandedOver { asked }, .. }) = &mut self.giving_up
+            && !forgotten
+        {
+            *asked = false;
+            return;
+        }
         let Some(given_up) = self.giving_up.take().filter(|_| forgotten) else { return };
         let count = self.index_of(given_up.up_to + 1);
-        if given_up.poisonous {
-            self.stats.poisonous += 1;
-            self.stats.repeated -= 1;
-        } else {
-            self.stats.expired += count as u64;
+        match given_up.why {
+            Why::Poisonous => {
+                self.stats.poisonous += 1;
+                self.stats.repeated -= 1;
+            }
+            Why::Expired => self.stats.expired += count as u64,
+            Why::HandedOver { .. } => self.stats.handed_over += count as u64,
         }
         self.remove_front(count);
     }

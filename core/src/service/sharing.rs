@@ -5,6 +5,7 @@
 //! gone.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -282,6 +283,14 @@ impl Service {
         };
         let deliveries: Vec<_> = inbox.into_iter().filter_map(restored).collect();
         Ok(Some(Legacy { messages, deliveries, changes }))
+    }
+
+    /// What makes messages that [are handed over](super::Outbox::hand_over) another process's. What was
+    /// before them is done, even where the store did not take that.
+    pub fn bequeath(&self, numbers: &RangeInclusive<u64>) -> Vec<Change> {
+        let (first, last) = (*numbers.start(), *numbers.end());
+        let bequeath = Change::Bequeath(self.queue.clone(), first, last);
+        vec![bequeath, Change::OutboxDone(self.queue.clone(), last)]
     }
 
     /// The other processes that serve this app, and those that did so and were not taken over from.

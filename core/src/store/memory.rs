@@ -85,6 +85,7 @@ impl Rows {
                 let left = std::mem::take(&mut self.queue(from).inbox);
                 self.queue(queue).inbox.extend(left);
             }
+            Change::Bequeath(..) => {}
             Change::Count(queue, count) => {
                 self.queue(queue).counts.insert(count.name.clone(), count);
             }

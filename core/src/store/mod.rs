@@ -109,6 +109,9 @@ pub enum Change {
     /// the second. Its messages must be put into the first, and be done in the second, with the same
     /// call.
     Inherit(QueueName, QueueName),
+    /// The messages with these numbers wait as those of a process that is gone: another one is to take them
+    /// over. Only a [shared](Store::shared) store has others; twice is the same as once.
+    Bequeath(QueueName, u64, u64),
     /// This number is now so large.
     Count(QueueName, Count),
 }

@@ -125,6 +125,7 @@ pub(crate) enum Rare {
     Resumed,
     StoodBy,
     TakenOver,
+    HandedOver,
     Evicted,
     TurnAwaited,
 }
@@ -133,7 +134,7 @@ pub(crate) enum Rare {
 pub(crate) type Seen = [u64; NAMES.len()];
 
 /// The names of what [`Seen`] counts.
-pub(crate) const NAMES: [&str; 23] = [
+pub(crate) const NAMES: [&str; 24] = [
     "cuts",
     "half-open connections",
     "conflicts",
@@ -155,6 +156,7 @@ pub(crate) const NAMES: [&str; 23] = [
     "sessions resumed",
     "processes that stood by",
     "take-overs",
+    "messages handed over",
     "processes evicted",
     "deliveries that waited for their turn",
 ];

@@ -158,7 +158,8 @@ impl Tables {
         let (Change::OutboxPut(queue, _)
         | Change::InboxPut(queue, _)
         | Change::Replay(queue, _)
-        | Change::Inherit(queue, _)) = change
+        | Change::Inherit(queue, _)
+        | Change::Bequeath(queue, ..)) = change
         else {
             return true;
         };
@@ -223,6 +224,7 @@ impl Tables {
                 self.dead(&queue).remove(&id);
             }
             Change::Inherit(queue, from) => self.inherit(&queue, &from),
+            Change::Bequeath(queue, first, last) => self.bequeath(&queue, first, last),
             Change::Count(queue, count) => {
                 let counts = self.counts.entry(home(&queue).to_owned()).or_default();
                 counts.insert(count.name.clone(), count);
@@ -259,6 +261,24 @@ impl Tables {
             self.put(queue, row, Some(turn));
         }
         self.members.retain(|number, it| **from != *format!("{}/{number}", it.app));
+    }
+
+    /// A member that nobody is gets messages, as one that left in order.
+    fn bequeath(&mut self, queue: &QueueName, first: u64, last: u64) {
+        let rows = &mut self.queue(queue).outbox;
+        let keys = rows.range(..=last).filter(|(_, row)| row.last() >= first);
+        let keys: Vec<u64> = keys.map(|(key, _)| *key).collect();
+        let outbox: BTreeMap<_, _> =
+            keys.into_iter().filter_map(|key| rows.remove_entry(&key)).collect();
+        if outbox.is_empty() {
+            return;
+        }
+        self.last_member += 1;
+        let app = home(queue);
+        let member = MemberRow { beat: None, held_until: 0, ..MemberRow::new(app, self.now) };
+        let name: QueueName = format!("{app}/{}", self.last_member).into();
+        self.members.insert(self.last_member, member);
+        self.queues.insert(name, Queue { outbox, done: first - 1, ..Queue::default() });
     }
 
     fn rows(&self, name: &str, row: &mut dyn FnMut(Row)) {

@@ -32,6 +32,15 @@ pub(crate) struct Message {
     /// The run of the process that accepted it, and when.
     run: u32,
     at: Time,
+    /// With which of the hand-overs it went first.
+    handed_over: u32,
+}
+
+impl Message {
+    /// What keeps its order: what one run accepted, and of that each hand-over for itself.
+    fn source(&self) -> (u32, u32) {
+        (self.run, self.handed_over)
+    }
 }
 
 /// One stanza of a contact for an app, in the order in which the contact sent them.
@@ -94,6 +103,8 @@ pub(crate) struct Pair {
     told_otherwise: bool,
     /// The app was told of presence or an invitation that it cannot be sent; it need not say it again.
     pub(crate) said_in_vain: bool,
+    /// A full outbox had no room for what was said to the contact, and there was no stream.
+    pub(crate) unheard: bool,
     /// The database did not take a change of the subscriptions: what a process knows another does not.
     pub(crate) disputed: bool,
     /// The contact's request for a subscription, if it said nothing about subscriptions since.
@@ -121,6 +132,7 @@ pub(crate) struct Oracle {
     claimed: BTreeMap<QueueName, QueueName>,
     /// Which run is at the other end of a connection.
     runs: BTreeMap<u32, u32>,
+    hand_overs: u32,
     /// Processes share a database.
     shared: bool,
     /// A machine vanished with its process: of order nothing is promised then.
@@ -172,7 +184,8 @@ impl Oracle {
     }
 
     pub(crate) fn told_otherwise(&self, app: usize, contact: usize) -> bool {
-        self.pairs[app][contact].told_otherwise
+        let Pair { told_otherwise, unheard, .. } = self.pairs[app][contact];
+        told_otherwise || unheard
     }
 
     /// The product made this stanza for a call; returns the message's number.
@@ -201,6 +214,7 @@ impl Oracle {
             read_on: Vec::new(),
             run,
             at,
+            handed_over: 0,
         });
         self.messages.len() - 1
     }
@@ -232,12 +246,12 @@ pub(crate) fn read(
     let other = message.read_on.iter().find(|on| standing.contains(on)).copied();
     let (durable, denied) = (message.durable, message.denied);
     message.read_on.push(conn);
-    let run = message.run;
+    let source = message.source();
     let pair = &mut oracle.pairs[app][contact];
     let on = pair.last_on.iter_mut().find(|(on, _)| *on == conn);
     let overtaken_here = match on {
-        // What another process accepted may come behind all.
-        Some((_, last)) if oracle.messages[*last].run != run => {
+        // What another process accepted, or was handed over, may come behind all.
+        Some((_, last)) if oracle.messages[*last].source() != source => {
             *last = number;
             false
         }

@@ -46,7 +46,7 @@ const USAGE: [[&str; 2]; 4] = [
 impl AppStats {
     /// How faces name the [numbers](Self::numbers): of the connection and the deliveries, of the
     /// service since it was opened, what was used today of what has a quota, and of the outbox.
-    pub const NAMES: [&str; 44] = [
+    pub const NAMES: [&str; 45] = [
         "ready",
         "connects",
         "disconnects",
@@ -91,6 +91,7 @@ impl AppStats {
         "outbox_refused",
         "outbox_not_stored",
         "outbox_poisonous",
+        "outbox_handed_over",
     ];
     /// What stands where there is no number: a quota without a limit, the outbox of an app that is not
     /// durable.

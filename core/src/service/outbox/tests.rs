@@ -182,6 +182,39 @@ fn what_is_taken_over_goes_before_what_is_held() {
 }
 
 #[test]
+fn all_or_nothing_is_handed_over_and_nothing_is_written_meanwhile() {
+    let mut outbox = outbox();
+    assert_eq!(outbox.hand_over(), None, "there is nothing");
+    let first = put(&mut outbox, "a").first;
+    outbox.leave_room();
+    let call = [outgoing("b")];
+    let later = outbox.accept(NOW, &call);
+    assert_eq!(outbox.hand_over(), None, "the store does not have all");
+    outbox.stored(&later);
+    outbox.hold(later.first());
+    assert_eq!(outbox.hand_over(), None, "others go before");
+    outbox.release();
+    outbox.written(1, 1);
+    assert_eq!(outbox.hand_over(), None, "the server may have it");
+    outbox.lost(1, false);
+    assert_eq!(outbox.hand_over(), Some(first..=later.first()));
+    let third = put(&mut outbox, "c").first;
+    assert!(!outbox.has_next() && !outbox.can_hand_over());
+    assert_eq!(outbox.handle_timeout(NOW + DAY), None);
+    assert_eq!((outbox.hand_over(), outbox.is_undecided()), (None, false), "the store is asked");
+    outbox.given_up(false);
+    assert!(outbox.is_undecided() && !outbox.has_next(), "others may have them all the same");
+    assert_eq!(outbox.hand_over(), Some(first..=later.first()), "the same again");
+    outbox.given_up(true);
+    assert_eq!(next(&outbox), ["c"], "that came later");
+    assert!(third > later.first() && !outbox.is_undecided());
+    assert_eq!((outbox.stats().handed_over, outbox.stats().expired), (2, 0));
+    outbox.written(1, 2);
+    outbox.lost(2, true);
+    assert_eq!(outbox.hand_over(), None, "it may be what the server does not bear");
+}
+
+#[test]
 fn what_expires_is_given_up_unless_it_is_in_flight() {
     let mut outbox = outbox();
     let row = put(&mut outbox, "a");

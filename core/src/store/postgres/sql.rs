@@ -32,13 +32,14 @@ pub(super) fn fence(member: u64) -> Op {
     )
 }
 
-/// The queue into which a change puts something.
+/// The queue into which a change puts something, or of which it makes something another one's.
 pub(super) fn queue_of(change: &Change) -> Option<&str> {
     match change {
         Change::OutboxPut(queue, _)
         | Change::InboxPut(queue, _)
         | Change::Replay(queue, _)
-        | Change::Inherit(queue, _) => Some(queue),
+        | Change::Inherit(queue, _)
+        | Change::Bequeath(queue, ..) => Some(queue),
         _ => None,
     }
 }
@@ -111,6 +112,15 @@ const REPLAY: &str =
     "WITH gone AS (DELETE FROM dead_letter WHERE queue = $3 AND id = $2 RETURNING id, path, stanza, lane)
     INSERT INTO inbox (queue, id, path, stanza, lane) SELECT $1, id, path, stanza, lane FROM gone
     ON CONFLICT (queue, id) DO NOTHING";
+/// A member that nobody is, and that left in order: whoever takes over from such a one takes its messages.
+const BEQUEATH: &str = "WITH left_by AS (
+        INSERT INTO member (queue, beat, up) SELECT $2::text, '-infinity', false
+        WHERE EXISTS (SELECT FROM outbox WHERE queue = $1 AND last >= $3 AND first <= $4) RETURNING id
+    ), done AS (
+        INSERT INTO outbox_done (queue, up_to) SELECT $2::text || '/' || id, $3::bigint - 1 FROM left_by
+    )
+    UPDATE outbox SET queue = $2::text || '/' || left_by.id FROM left_by
+    WHERE outbox.queue = $1 AND last >= $3 AND first <= $4";
 const PURGE: &str = "DELETE FROM dead_letter WHERE queue = $1 AND id = $2";
 
 fn push(ops: &mut Vec<Op>, change: &Change) {
@@ -197,6 +207,13 @@ fn push(ops: &mut Vec<Op>, change: &Change) {
                 ops.push(op!(forget, from.to_string()));
             }
         }
+        Change::Bequeath(queue, first, last) => ops.push(op!(
+            BEQUEATH,
+            queue.to_string(),
+            home(queue).to_owned(),
+            first.cast_signed(),
+            last.cast_signed(),
+        )),
         Change::Count(queue, count) => ops.push(op!(
             "INSERT INTO count (queue, name, day, value) VALUES ($1, $2, $3, $4)
             ON CONFLICT (queue, name) DO UPDATE SET day = excluded.day, value = excluded.value",

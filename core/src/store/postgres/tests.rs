@@ -404,6 +404,47 @@ fn what_a_process_leaves_is_one_other_s() {
 }
 
 #[test]
+fn what_a_process_cannot_send_is_taken_over_by_one_that_has_a_stream() {
+    let Some(place) = place() else { return };
+    let [first, second, third] = [(); 3].map(|()| service(&place, Quotas::default()));
+    second.handle_ready(Duration::from_secs(1));
+    let row = |first, heads: &[&'static str]| OutboxRow {
+        first,
+        expires: Duration::from_secs(3),
+        heads: heads.iter().map(|head| (*head).into()).collect(),
+        tail: bytes::Bytes::new(),
+    };
+    let queue = || first.queue().clone();
+    let put = |row| Change::OutboxPut(queue(), row);
+    let changes = vec![
+        put(row(1, &["<a/>", "<b/>"])),
+        put(row(7, &["<c/>"])),
+        Change::OutboxDone(queue(), 1),
+        put(row(9, &["<d/>"])),
+    ];
+    first.keep(changes, Durability::Now).unwrap();
+    let hand_over = || first.keep(vec![Change::Bequeath(queue(), 2, 7)], Durability::Now);
+    hand_over().unwrap();
+    // An answer that got lost has the statement made again.
+    hand_over().unwrap();
+    let mut legacy = None;
+    until("what is handed over", || {
+        legacy = second.next_legacy().unwrap();
+        assert!(third.next_legacy().unwrap().is_none(), "it has no stream");
+        legacy.is_some()
+    });
+    let legacy = legacy.unwrap();
+    assert_eq!(legacy.messages, [row(2, &["<b/>"]), row(7, &["<c/>"])]);
+    assert!(legacy.deliveries.is_empty());
+    second.keep(legacy.changes, Durability::Now).unwrap();
+    let mut rows = Vec::new();
+    open(&place).load_queue(first.queue(), &mut |row| rows.push(row)).unwrap();
+    assert_eq!(rows, [Row::Outbox(row(9, &["<d/>"])), Row::OutboxDone(1)]);
+    assert_eq!(first.fellows().unwrap().len(), 2, "nothing is left of it");
+    assert!(first.holds() && !first.is_evicted());
+}
+
+#[test]
 fn a_process_that_was_taken_over_from_stores_nothing_that_nobody_would_come_for() {
     let Some(place) = place() else { return };
     let [first, second] = [(); 2].map(|()| service(&place, Quotas::default()));

@@ -89,7 +89,8 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
         Change::Subscription(..)
         | Change::Presence(..)
         | Change::Told(..)
-        | Change::OutboxPut(..) => 0,
+        | Change::OutboxPut(..)
+        | Change::Bequeath(..) => 0,
     };
     Ok(())
 }

@@ -229,6 +229,7 @@ impl App {
             self.give_up(up_to);
         }
         let mut moved = self.go_on_storing();
+        self.hand_over(ctx);
         if self.look(ctx) {
             return moved;
         }

@@ -14,7 +14,7 @@ use crate::contacts;
 use crate::ctx::{Ctx, Rare, Time};
 use crate::disk::Disk;
 use crate::link::{Event, Submitted};
-use crate::oracle::{self, Oracle};
+use crate::oracle::{self, Oracle, attribute};
 use crate::roster::Verb;
 use crate::server::Server;
 
@@ -34,6 +34,7 @@ impl App {
                 if stored {
                     lasting.drain(..accepted);
                 }
+                self.note_unheard(ctx, &lasting);
                 sends.extend(lasting);
                 self.keep_arrived(ctx, server, arrived, sends);
                 return true;
@@ -129,6 +130,20 @@ impl App {
         } else {
             sends.extend(lasting);
             self.keep_arrived(ctx, server, arrived, sends);
+        }
+    }
+
+    /// What there was no room for is sent as everything else is.
+    fn note_unheard(&self, ctx: &mut Ctx, stanzas: &[Bytes]) {
+        if self.link.is_ready() {
+            return;
+        }
+        for stanza in stanzas {
+            let text = String::from_utf8_lossy(stanza);
+            let contact = attribute(&text, "to").and_then(contacts::of_address);
+            if let Some(contact) = contact {
+                ctx.oracle.pairs[self.number][contact].unheard = true;
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use appxmpp::service::gate::LOOK;
 use appxmpp::service::outbox::Accepted;
-use appxmpp::service::{Delivery, Legacy, Service, Suspense, Turns};
+use appxmpp::service::{Bequest, Delivery, Legacy, Service, Suspense, Turns};
 use appxmpp::store::{Behind, Change, Fellows, OutboxRow, Turn};
 
 use super::{App, Deliveries, Outcome, Task, Told};
@@ -17,6 +17,7 @@ pub(super) struct Together {
     news: Arc<AtomicBool>,
     turns: Turns,
     pub(super) suspense: Suspense,
+    bequest: Bequest,
     /// When the database was asked for the others, when its answer is there, and the answer.
     look: Option<(Time, Time, appxmpp::Result<Fellows>)>,
 }
@@ -42,7 +43,13 @@ impl Together {
         let news = Arc::new(AtomicBool::new(false));
         let wake = Arc::clone(&news);
         service.on_news(move || wake.store(true, Ordering::Relaxed));
-        Self { news, turns: Turns::default(), suspense: Suspense::default(), look: None }
+        Self {
+            news,
+            turns: Turns::default(),
+            suspense: Suspense::default(),
+            bequest: Bequest::default(),
+            look: None,
+        }
     }
 }
 
@@ -70,10 +77,17 @@ impl App {
 
     /// When the others are to be looked at.
     pub(super) fn together_due(&self) -> Time {
-        match &self.together.look {
+        let look = match &self.together.look {
             Some((_, at, _)) => *at,
             None => self.together.suspense.due().map_or(NEVER, time),
-        }
+        };
+        look.min(self.hand_over_due().map_or(NEVER, time))
+    }
+
+    fn hand_over_due(&self) -> Option<std::time::Duration> {
+        let undecided = self.outbox.is_undecided();
+        let can = self.service.is_shared() && (undecided || self.outbox.can_hand_over());
+        self.together.bequest.due(undecided).filter(|_| can)
     }
 
     /// Whether others go on with the app in the place of this process.
@@ -209,6 +223,36 @@ impl App {
         if let Deliveries::Inbox(inbox) = &mut self.deliveries {
             taken.into_iter().for_each(|delivery| inbox.restore(ctx.now(), delivery));
         }
+    }
+
+    /// Messages are handed over to a process that can send them.
+    pub(super) fn hand_over(&mut self, ctx: &mut Ctx) {
+        if !self.service.is_shared() {
+            return;
+        }
+        let now = duration(ctx.now);
+        self.together.bequest.note(now, self.link.is_standby());
+        if self.hand_over_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let bequest = &mut self.together.bequest;
+        let hands_over = self.outbox.is_undecided()
+            || (bequest.looked(now, &self.service.fellows()) && self.service.holds());
+        bequest.again(now);
+        if !hands_over {
+            return;
+        }
+        let Some(numbers) = self.outbox.hand_over() else { return };
+        ctx.saw(Rare::HandedOver, 1);
+        ctx.oracle.hands_over(self.run, self.number);
+        ctx.say(|| format!("app {}: run {} hands over {numbers:?}", self.number, self.run));
+        self.giving_up = true;
+        let told = Arc::clone(&self.told);
+        let done = move |stored: appxmpp::Result<()>| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(Told::Forgotten(stored.is_ok()));
+        };
+        self.service.submit(self.service.bequeath(&numbers), Box::new(done));
     }
 
     /// Whether what is held may go; `true` if the writer waits for word of the others.

@@ -62,18 +62,30 @@ impl Oracle {
         true
     }
 
+    /// A run hands over what waits for an app, its own and what it took over itself: from now on that keeps
+    /// its order only among itself. What the server has read already may come again with it.
+    pub(crate) fn hands_over(&mut self, run: u32, app: usize) {
+        self.hand_overs += 1;
+        let may_be_held = |it: &Message| it.run == run || self.is_over(it.run, app);
+        let goes = |it: &Message| it.app == app && it.handed_over == 0 && may_be_held(it);
+        let goes: Vec<_> = self.messages.iter().map(goes).collect();
+        for (message, _) in self.messages.iter_mut().zip(goes).filter(|(_, goes)| *goes) {
+            message.handed_over = self.hand_overs;
+        }
+    }
+
     /// Whether a message that is read for the first time comes too late: after a later one of the same
     /// run, or of one that began to send when this message's was gone. Two that live keep no order.
     pub(super) fn overtakes(&mut self, app: usize, contact: usize, number: usize) -> bool {
-        let run = self.messages[number].run;
+        let (run, batch) = self.messages[number].source();
         let before = |last: usize| {
-            let Message { run: other, at, .. } = self.messages[last];
-            self.goes_before(run, (other, at), app)
+            let Message { run: other, at, handed_over, .. } = self.messages[last];
+            handed_over == batch && self.goes_before(run, (other, at), app)
         };
         let mut last_read = self.pairs[app][contact].last_read.iter();
         let overtaken = last_read.any(|last| *last > number && before(*last));
         let (messages, Pair { last_read, .. }) = (&self.messages, &mut self.pairs[app][contact]);
-        match last_read.iter_mut().find(|last| messages[**last].run == run) {
+        match last_read.iter_mut().find(|last| messages[**last].source() == (run, batch)) {
             Some(last) => *last = (*last).max(number),
             None => last_read.push(number),
         }
