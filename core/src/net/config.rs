@@ -6,7 +6,7 @@ use crate::auth::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jid::Jid;
 use crate::ns;
-use crate::service::address::{Addresses, DEFAULT_RESOURCE, app_id_of_domain};
+use crate::service::address::{Addresses, DEFAULT_RESOURCE};
 use crate::stream::{Barrier, ComponentConfig, Keepalive};
 use crate::xml::Limits;
 #[cfg(feature = "client")]
@@ -185,15 +185,18 @@ impl ConnectionConfig {
     /// # Errors
     /// [`ErrorKind::Config`] if `app_id` cannot be part of an address.
     pub fn addresses(&self, app_id: Option<&str>) -> Result<Addresses> {
+        self.addresses_of(app_id, None)
+    }
+
+    /// The same for one version of the app, if `version` is not the default one: the component is then
+    /// `VERSION.latest.DOMAIN`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] as in [`Addresses::of_own`].
+    pub fn addresses_of(&self, app_id: Option<&str>, version: Option<&str>) -> Result<Addresses> {
         match &self.account {
-            Some(account) => {
-                let name = account.jid.localpart().unwrap_or_default();
-                Addresses::of_account(app_id.unwrap_or(name), &account.jid)
-            }
-            None => Addresses::new(
-                app_id.unwrap_or_else(|| app_id_of_domain(&self.domain)),
-                &self.domain,
-            ),
+            Some(account) => Addresses::of_own(&account.jid, app_id, version),
+            None => Addresses::of_component(app_id, &self.domain, version),
         }
     }
 

@@ -27,6 +27,25 @@ pub enum Presentation {
     AppEngine,
 }
 
+impl Presentation {
+    /// The form that a setting names: `domain` or `appengine`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "domain" => Ok(Self::Domain),
+            "appengine" => Ok(Self::AppEngine),
+            _ => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "addresses cannot be shown as {name:?}; write \"domain\" for anything@DOMAIN, as they are, or \"appengine\" for APP_ID@appspot.com and anything@APP_ID.appspotchat.com"
+                ),
+            )),
+        }
+    }
+}
+
 /// The addresses of one app, and how App Engine's forms of them map onto its domain.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -106,6 +125,46 @@ impl Addresses {
         Ok(addresses)
     }
 
+    /// The addresses of the app whose component is `domain`; with `version`, those of its version that has
+    /// the component `VERSION.latest.DOMAIN`. Without `app_id` the app is called as the first label of
+    /// DOMAIN.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] as in [`Addresses::of_version`], or if the component of a version is not called
+    /// after it.
+    pub fn of_component(app_id: Option<&str>, domain: &str, version: Option<&str>) -> Result<Self> {
+        let id = |domain| app_id.unwrap_or_else(|| app_id_of_domain(domain));
+        let Some(version) = version else { return Self::new(id(domain), domain) };
+        let prefix = format!("{version}{LATEST}").to_lowercase();
+        let Some(default) = domain.to_lowercase().strip_prefix(&prefix).map(str::to_owned) else {
+            let text = format!(
+                "the component of the version {version:?} must be called {version}{LATEST}DOMAIN, not {domain}"
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        Self::of_version(id(&default), &default, version)
+    }
+
+    /// The addresses of the app that is `own` to its server: a component's domain, as in
+    /// [`Addresses::of_component`], or an account's address. Without `app_id` an account's app is called as
+    /// the account.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] also if an account is to have a version.
+    pub fn of_own(own: &Jid, app_id: Option<&str>, version: Option<&str>) -> Result<Self> {
+        match (own.localpart(), version) {
+            (None, _) => Self::of_component(app_id, own.domainpart(), version),
+            (Some(name), None) => Self::of_account(app_id.unwrap_or(name), own),
+            (Some(_), Some(version)) => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the account {} is one address and cannot be the version {version:?}; leave the version out, or connect as the component {version}{LATEST}DOMAIN",
+                    own.bare()
+                ),
+            )),
+        }
+    }
+
     /// The same addresses, shown to the app in this form.
     #[must_use]
     pub fn with_presentation(mut self, presentation: Presentation) -> Self {
@@ -146,6 +205,11 @@ impl Addresses {
     /// The application id, without partition and domain, as it stands in addresses.
     pub fn app_id(&self) -> &str {
         &self.app_id
+    }
+
+    /// In which form the app gets to see its own addresses.
+    pub fn presentation(&self) -> Presentation {
+        self.presentation
     }
 
     /// The component's domain.
@@ -209,12 +273,9 @@ impl Addresses {
         if from == self.default_sender.as_str() {
             return Ok(Cow::Borrowed(&self.default_sender));
         }
-        let mut jid = self.resolve(Jid::parse(from)?)?;
+        let jid = self.origin(from)?;
         if self.account {
             return self.account_sender(&jid);
-        }
-        if self.version.as_ref().is_some_and(|(_, default)| default == jid.domainpart()) {
-            jid = jid.with_domain(&self.domain)?;
         }
         if !self.is_own_domain(jid.domainpart()) {
             return Err(Error::new(
@@ -230,6 +291,20 @@ impl Addresses {
             return jid.with_resource(DEFAULT_RESOURCE).map(Cow::Owned);
         }
         Ok(Cow::Owned(jid))
+    }
+
+    /// What `from` stands for where this app sends: an alias for the address, and one of the default
+    /// version for the same name at this version's domain. Whether it is the app's own is another
+    /// question.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidJid`] if `from` is no address.
+    pub fn origin(&self, from: &str) -> Result<Jid> {
+        let jid = self.resolve(Jid::parse(from)?)?;
+        match &self.version {
+            Some((_, default)) if default == jid.domainpart() => jid.with_domain(&self.domain),
+            _ => Ok(jid),
+        }
     }
 
     /// An account sends as itself; with which resourcepart, its server decides.
@@ -340,186 +415,4 @@ pub fn app_id_of_domain(domain: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_is_one_address() {
-        let account = Jid::parse("bot@x.example/bot").unwrap();
-        let addresses = Addresses::of_account("shop", &account).unwrap();
-        let own = |text: &str| addresses.is_own(&WireJid::new(text));
-        assert!(own("bot@x.example") && own("BOT@x.example/other"));
-        assert!(!own("x.example") && !own("alice@x.example") && !own("bot@y.example"));
-        for from in [
-            "",
-            "bot@x.example",
-            "Bot@x.example/other",
-            "shop@appspot.com",
-            "bot@shop.appspotchat.com",
-        ] {
-            assert_eq!(addresses.sender(Some(from)).expect(from).as_str(), "bot@x.example/bot");
-        }
-        for from in ["shop@x.example", "alice@x.example", "any@shop.appspotchat.com", "x.example"] {
-            let error = addresses.sender(Some(from)).expect_err(from);
-            assert_eq!(error.kind(), ErrorKind::InvalidSender, "{from}");
-        }
-        assert_eq!(addresses.store_key(), "bot@x.example");
-        let shown = addresses.with_presentation(Presentation::AppEngine);
-        let present = |text: &str| shown.present(&WireJid::new(text)).into_owned();
-        assert_eq!(present("bot@x.example/r"), "shop@appspot.com/r");
-        assert_eq!(present("alice@x.example/r"), "alice@x.example/r");
-    }
-
-    fn shop() -> Addresses {
-        Addresses::new("s~shop", "Bot.Example.com").unwrap()
-    }
-
-    fn sender(from: &str) -> String {
-        shop().sender(Some(from)).unwrap().as_str().to_owned()
-    }
-
-    fn refusal(from: &str) -> ErrorKind {
-        shop().sender(Some(from)).expect_err(from).kind()
-    }
-
-    #[test]
-    fn nobody_named_is_the_app_itself() {
-        let addresses = shop();
-        assert_eq!(addresses.sender(None).unwrap().as_str(), "shop@bot.example.com/bot");
-        assert_eq!(addresses.sender(Some("")).unwrap().as_str(), "shop@bot.example.com/bot");
-    }
-
-    #[test]
-    fn any_name_at_the_domain_is_the_apps() {
-        assert_eq!(sender("news@bot.example.com"), "news@bot.example.com/bot");
-        assert_eq!(sender("News@BOT.example.com/Desk"), "news@bot.example.com/Desk");
-        assert_eq!(sender("bot.example.com"), "bot.example.com/bot");
-        assert_eq!(sender("a@bot.example.com/b@c/d"), "a@bot.example.com/b@c/d");
-    }
-
-    #[test]
-    fn app_engines_forms_are_aliases() {
-        assert_eq!(sender("shop@appspot.com"), "shop@bot.example.com/bot");
-        assert_eq!(sender("SHOP@AppSpot.com/x"), "shop@bot.example.com/x");
-        assert_eq!(sender("news@shop.appspotchat.com"), "news@bot.example.com/bot");
-        assert_eq!(sender("news@2.latest.shop.appspotchat.com/x"), "news@bot.example.com/x");
-    }
-
-    #[test]
-    fn a_served_version_keeps_its_own_domain() {
-        let addresses = shop().with_versions(["Beta"]).unwrap();
-        let of = |from| addresses.sender(Some(from)).map(|jid| jid.as_str().to_owned()).unwrap();
-        assert_eq!(of("a@beta.latest.shop.appspotchat.com"), "a@beta.latest.bot.example.com/bot");
-        assert_eq!(of("a@BETA.latest.bot.example.com"), "a@beta.latest.bot.example.com/bot");
-        assert_eq!(of("a@old.latest.shop.appspotchat.com"), "a@bot.example.com/bot");
-        let unserved = addresses.sender(Some("a@old.latest.bot.example.com"));
-        assert_eq!(unserved.unwrap_err().kind(), ErrorKind::InvalidSender);
-    }
-
-    #[test]
-    fn a_foreign_sender_is_refused() {
-        for from in [
-            "other@appspot.com",
-            "appspot.com",
-            "a@other.appspotchat.com",
-            "a@notshop.appspotchat.com",
-            "a@x.shop.appspotchat.com",
-            "a@.latest.shop.appspotchat.com",
-            "user@example.com",
-            "a@x.bot.example.com",
-            "a@1.latest.bot.example.com",
-            "a@xbot.example.com",
-        ] {
-            let kind = refusal(from);
-            assert!(matches!(kind, ErrorKind::InvalidSender | ErrorKind::InvalidJid), "{from}");
-        }
-        assert_eq!(refusal("user@example.com"), ErrorKind::InvalidSender);
-    }
-
-    #[test]
-    fn a_sender_that_is_no_address_is_refused_as_such() {
-        for from in ["@bot.example.com", "a@", "a b@bot.example.com", "a@bot.example.com/"] {
-            assert_eq!(refusal(from), ErrorKind::InvalidJid, "{from}");
-        }
-    }
-
-    #[test]
-    fn an_app_can_write_to_itself_under_its_old_name() {
-        let to = |text: &str| shop().recipient(text).unwrap().as_str().to_owned();
-        assert_eq!(to("shop@appspot.com"), "shop@bot.example.com");
-        assert_eq!(to("x@shop.appspotchat.com/r"), "x@bot.example.com/r");
-        assert_eq!(to("other@appspot.com"), "other@appspot.com");
-        assert_eq!(to("User@Example.com/R"), "user@example.com/R");
-    }
-
-    #[test]
-    fn a_version_sends_from_its_own_domain_whatever_name_it_uses() {
-        let beta = Addresses::of_version("s~shop", "bot.example.com", "Beta").unwrap();
-        assert_eq!(beta.domain(), "beta.latest.bot.example.com");
-        let of = |from| beta.sender(Some(from)).map(|jid| jid.as_str().to_owned()).unwrap();
-        assert_eq!(beta.sender(None).unwrap().as_str(), "shop@beta.latest.bot.example.com/bot");
-        for from in ["shop@appspot.com", "shop@bot.example.com", "shop@shop.appspotchat.com"] {
-            assert_eq!(of(from), "shop@beta.latest.bot.example.com/bot", "{from}");
-        }
-        assert_eq!(of("a@beta.latest.shop.appspotchat.com/x"), "a@beta.latest.bot.example.com/x");
-        assert_eq!(of("a@beta.latest.bot.example.com/x"), "a@beta.latest.bot.example.com/x");
-        let foreign = beta.sender(Some("a@other.example")).unwrap_err();
-        assert_eq!(foreign.kind(), ErrorKind::InvalidSender);
-        // It can write to the default version, and only its own domain is its own.
-        let to = beta.recipient("news@shop.appspotchat.com").unwrap();
-        assert_eq!(to.as_str(), "news@bot.example.com");
-        assert!(beta.is_own_domain("beta.latest.bot.example.com"));
-        assert!(!beta.is_own_domain("bot.example.com"));
-        for version in ["", "a.b", "a b", "a@b", "a/b"] {
-            let error = Addresses::of_version("shop", "bot.example.com", version);
-            assert_eq!(error.expect_err(version).kind(), ErrorKind::Config);
-        }
-    }
-
-    #[test]
-    fn addresses_are_shown_in_app_engines_form_and_come_back() {
-        let shop = shop().with_versions(["beta"]).unwrap();
-        let beta = Addresses::of_version("shop", "bot.example.com", "beta").unwrap();
-        for (addresses, own, shown) in [
-            (&shop, "shop@bot.example.com/bot", "shop@appspot.com/bot"),
-            (&shop, "shop@bot.example.com", "shop@appspot.com"),
-            (&shop, "news@bot.example.com/a@b/c", "news@shop.appspotchat.com/a@b/c"),
-            (&shop, "bot.example.com/x", "shop.appspotchat.com/x"),
-            (&shop, "a@beta.latest.bot.example.com", "a@beta.latest.shop.appspotchat.com"),
-            (&beta, "a@beta.latest.bot.example.com/x", "a@beta.latest.shop.appspotchat.com/x"),
-            (&beta, "shop@beta.latest.bot.example.com", "shop@beta.latest.shop.appspotchat.com"),
-        ] {
-            let wire = WireJid::new(own);
-            assert_eq!(addresses.present(&wire), own, "as it is unless asked for");
-            let addresses = addresses.clone().with_presentation(Presentation::AppEngine);
-            assert_eq!(addresses.present(&wire), shown);
-            assert_eq!(addresses.recipient(shown).unwrap().as_str(), own);
-            let sender = addresses.sender(Some(shown)).unwrap().into_owned();
-            assert_eq!(sender.as_str().trim_end_matches("/bot"), own.trim_end_matches("/bot"));
-        }
-        let addresses = shop.with_presentation(Presentation::AppEngine);
-        for other in ["User@Example.com/R", "a@old.latest.bot.example.com", "not an address"] {
-            assert_eq!(addresses.present(&WireJid::new(other)), other);
-        }
-    }
-
-    #[test]
-    fn application_ids_lose_partition_and_domain() {
-        assert_eq!(plain_app_id("s~shop"), "shop");
-        assert_eq!(plain_app_id("s~example.com:shop"), "shop");
-        assert_eq!(plain_app_id("shop"), "shop");
-        assert_eq!(app_id_of_domain("bot.example.com"), "bot");
-    }
-
-    #[test]
-    fn impossible_settings_are_named() {
-        for (id, domain) in [("shop", "not a domain"), ("shop", "a@b"), ("a b", "b"), ("", "b")] {
-            let error = Addresses::new(id, domain).expect_err("impossible");
-            assert_eq!(error.kind(), ErrorKind::Config);
-        }
-        for version in ["", "a.b", "a b", "a@b"] {
-            let error = shop().with_versions([version]).expect_err(version);
-            assert_eq!(error.kind(), ErrorKind::Config);
-        }
-    }
-}
+mod tests;

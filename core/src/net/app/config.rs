@@ -1,10 +1,9 @@
 use std::time::Duration;
 
 use crate::auth::Secret;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::net::backend::Backend;
 use crate::net::config::ConnectionConfig;
-use crate::service::address::Addresses;
 use crate::service::{InboundServices, LaneLimits, OutboxLimits, ServiceConfig};
 use crate::store::{MemoryStore, Store};
 
@@ -33,7 +32,7 @@ impl AppConfig {
     /// The usual settings for the app `app_id` behind a connection, its state kept in memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `app_id` cannot be part of an address.
+    /// [`crate::ErrorKind::Config`] if `app_id` cannot be part of an address.
     pub fn new(app_id: &str, connection: ConnectionConfig) -> Result<Self> {
         Ok(Self {
             service: ServiceConfig::at(connection.addresses(Some(app_id))?),
@@ -50,17 +49,9 @@ impl AppConfig {
     /// the connection is that of the component `VERSION.latest.DOMAIN`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the connection's domain is no such name.
+    /// [`crate::ErrorKind::Config`] if the connection's domain is no such name.
     pub fn for_version(app_id: &str, version: &str, connection: ConnectionConfig) -> Result<Self> {
-        let prefix = format!("{version}.latest.").to_ascii_lowercase();
-        let Some(domain) = connection.domain.strip_prefix(&prefix) else {
-            let text = format!(
-                "the component of the version {version:?} must be called {version}.latest.DOMAIN, not {}",
-                connection.domain
-            );
-            return Err(Error::new(ErrorKind::Config, text));
-        };
-        let addresses = Addresses::of_version(app_id, domain, version)?;
+        let addresses = connection.addresses_of(Some(app_id), Some(version))?;
         let mut config = Self::new(app_id, connection)?;
         config.service.addresses = addresses;
         Ok(config)
@@ -70,7 +61,7 @@ impl AppConfig {
     /// label, or as the account.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] as in [`AppConfig::new`] and
+    /// [`crate::ErrorKind::Config`] as in [`AppConfig::new`] and
     /// [`ConnectionConfig::for_backend`].
     pub fn for_backend(
         backend: &Backend,
@@ -95,6 +86,7 @@ pub(super) struct Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn connection(domain: &str) -> ConnectionConfig {
         let backend = Backend::parse(&format!("component://{domain}:s@127.0.0.1")).unwrap();
