@@ -4,67 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import re
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from email.message import Message
-from email.parser import BytesParser
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from appxmpp import middleware
 from appxmpp.errors import NotAuthorizedError, ServiceError, UnavailableError
 from appxmpp.gateway_backend import open_backend
 
 from support import folders
 from support.gateway import ROOT, Gateway, Phone
 from support.server import Server
-from support.waiting import Inbox, until
+from support.waiting import until
+from support.webapp import WebApp
 
 pytestmark = pytest.mark.servers
 
 
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class WebApp:
-    """A protected WSGI application that keeps the forms it gets."""
-
-    def __init__(self, secret: str) -> None:
-        self.forms: Inbox[tuple[str, dict[str, str], str]] = Inbox("form post")
-        self.status = "200 OK"
-        self.server = make_server("127.0.0.1", 0, middleware.wsgi(self, secret), handler_class=Quiet)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        head = f"Content-Type: {environ['CONTENT_TYPE']}\r\n\r\n".encode()
-        form = BytesParser().parsebytes(head + environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        fields = {name_of(part): payload(part) for part in form.walk() if not part.is_multipart()}
-        self.forms.put((environ["PATH_INFO"], fields, environ["REMOTE_ADDR"]))
-        start_response(self.status, [("Content-Length", "0")])
-        return [b""]
-
-
-def name_of(part: Message) -> str:
-    return str(part.get_param("name", header="content-disposition"))
-
-
-def payload(part: Message) -> str:
-    data = part.get_payload(decode=True)
-    assert isinstance(data, bytes)
-    return data.decode()
-
-
 @pytest.fixture(scope="module")
 def web() -> Iterator[WebApp]:
-    app = WebApp("hook")
-    yield app
-    app.server.shutdown()
-    app.server.server_close()
+    with WebApp("hook") as app:
+        yield app
 
 
 @pytest.fixture(scope="module")

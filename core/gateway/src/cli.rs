@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use appxmpp::service::address::Presentation;
 use appxmpp::{Error, ErrorKind};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -47,7 +48,7 @@ pub enum Command {
         /// The configuration of the gateway.
         #[arg(long, short, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Which app sends, by its id; needed where there are several.
+        /// Which app sends, by its id, or VERSION.latest.ID for a version of it; needed where there are several.
         #[arg(long)]
         app: Option<String>,
         /// The sender; the app's default one otherwise.
@@ -65,7 +66,7 @@ pub enum Command {
         /// The configuration of the gateway.
         #[arg(long, short, value_name = "FILE", global = true)]
         config: Option<PathBuf>,
-        /// Which app's, by its id; needed where there are several.
+        /// Which app's, by its id, or VERSION.latest.ID for a version of it; needed where there are several.
         #[arg(long, global = true)]
         app: Option<String>,
         /// What to do.
@@ -261,12 +262,19 @@ fn man(folder: &Path) -> appxmpp::Result<()> {
 fn check(path: Option<&Path>) -> appxmpp::Result<()> {
     let config = load(path)?;
     for app in &config.apps {
-        terminal::line(&format!("app {}: {} through {}", app.id, app.domain, app.backend));
+        terminal::line(&format!("app {}: {} through {}", app.name, app.domain, app.backend));
         if let Some(url) = &app.url {
             terminal::line(&format!(
                 "  form posts to {url}/_ah/xmpp/… for {}",
                 app.inbound_services.join(", ")
             ));
+        }
+        if app.addresses == Presentation::AppEngine {
+            let shown = match app.domain.contains('@') {
+                true => format!("{}@appspot.com", app.id),
+                false => format!("anything@{}.appspotchat.com", app.name),
+            };
+            terminal::line(&format!("  it sees its addresses as on App Engine: {shown}"));
         }
         if let Some(url) = &app.callback_url {
             terminal::line(&format!("  callbacks to {url} as {}", app.callback_media.name()));

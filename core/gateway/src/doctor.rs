@@ -23,7 +23,7 @@ pub fn run(config: Config) -> Result<()> {
     terminal::line("ok       the configuration is valid");
     let mut wrong = 0;
     for app in &config.apps {
-        terminal::line(&format!("app {}", app.id));
+        terminal::line(&format!("app {}", app.name));
         let findings = examine(app);
         wrong += findings.iter().filter(|finding| finding.is_err()).count();
         for finding in findings {

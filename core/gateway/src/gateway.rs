@@ -45,11 +45,11 @@ impl Gateway {
             let config = app.config();
             host_of(&config.domain).eq_ignore_ascii_case(host) || config.hosts.iter().any(is)
         });
-        match (named, self.apps.as_slice()) {
-            (Some(app), _) => Ok(app),
-            (None, [only]) if !only.config().strict => Ok(only),
-            _ => Err(RestError::UNKNOWN_HOST),
-        }
+        let app = named.or_else(|| {
+            let lone = config::lone(&self.apps, |app| app.config().version.is_some())?;
+            self.apps.get(lone).filter(|app| !app.config().strict)
+        });
+        app.ok_or(RestError::UNKNOWN_HOST)
     }
 
     /// The apps.

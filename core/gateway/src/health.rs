@@ -28,7 +28,7 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
             }
             false => "no stream to the XMPP server",
         };
-        lines.push_str(&format!("{}: {state}\n", app.config().id));
+        lines.push_str(&format!("{}: {state}\n", app.config().name));
     }
     let status = if gateway.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, "text/plain", lines)

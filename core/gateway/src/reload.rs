@@ -59,7 +59,7 @@ fn apply(gateway: &Gateway, new: Config) -> &'static str {
 fn reload(app: &App, mut new: config::App) {
     let old = app.config();
     let changes = config::diff::app(&old, &new);
-    let (id, names) = (&old.id, |list: &[&str]| list.join(", "));
+    let (id, names) = (&old.name, |list: &[&str]| list.join(", "));
     if changes.is_empty() {
         tracing::info!(app = id, "reloaded: nothing changed");
         return;

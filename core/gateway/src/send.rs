@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::config::{App, Config, Listen};
+use crate::config::{self, App, Config, Listen};
 use crate::terminal;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,17 +64,19 @@ pub(crate) fn call(config: &Config, app: &App, name: &str, body: &Value) -> Resu
     Err(failed(format!("the gateway refused with {status}: {text}")))
 }
 
-pub(crate) fn choose<'c>(config: &'c Config, id: Option<&str>) -> Result<&'c App> {
-    let ids = || config.apps.iter().map(|app| app.id.as_str()).collect::<Vec<_>>().join(", ");
-    match (id, config.apps.as_slice()) {
-        (None, [only]) => Ok(only),
-        (None, _) => {
-            Err(failed(format!("there are several apps; choose one with --app: {}", ids())))
-        }
-        (Some(id), apps) => apps
+pub(crate) fn choose<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c App> {
+    let apps = &config.apps;
+    let names = || apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        None => config::lone(apps, |app| app.version.is_some())
+            .and_then(|index| apps.get(index))
+            .ok_or_else(|| {
+                failed(format!("there are several apps; choose one with --app: {}", names()))
+            }),
+        Some(name) => apps
             .iter()
-            .find(|app| app.id == id)
-            .ok_or_else(|| failed(format!("no app has the id {id:?}; there are: {}", ids()))),
+            .find(|app| app.name == name)
+            .ok_or_else(|| failed(format!("no app has the id {name:?}; there are: {}", names()))),
     }
 }
 

@@ -42,26 +42,26 @@ complete -c appxmpp -n "__fish_appxmpp_using_subcommand check" -s h -l help -d '
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand doctor" -s c -l config -d 'The configuration' -r -F
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -s c -l config -d 'The configuration of the gateway' -r -F
-complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -l app -d 'Which app sends, by its id; needed where there are several' -r
+complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -l app -d 'Which app sends, by its id, or VERSION.latest.ID for a version of it; needed where there are several' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -l from -d 'The sender; the app\'s default one otherwise' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -s b -l body -d 'The text; `-` reads it from standard input' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand send" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -s c -l config -d 'The configuration of the gateway' -r -F
-complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -l app -d 'Which app\'s, by its id; needed where there are several' -r
+complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -l app -d 'Which app\'s, by its id, or VERSION.latest.ID for a version of it; needed where there are several' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -f -a "list" -d 'Print them, oldest first: id, time (Unix), reason, path, sender'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -f -a "replay" -d 'Deliver them again'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -f -a "purge" -d 'Forget them'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and not __fish_seen_subcommand_from list replay purge help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration of the gateway' -r -F
-complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from list" -l app -d 'Which app\'s, by its id; needed where there are several' -r
+complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from list" -l app -d 'Which app\'s, by its id, or VERSION.latest.ID for a version of it; needed where there are several' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from replay" -s c -l config -d 'The configuration of the gateway' -r -F
-complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from replay" -l app -d 'Which app\'s, by its id; needed where there are several' -r
+complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from replay" -l app -d 'Which app\'s, by its id, or VERSION.latest.ID for a version of it; needed where there are several' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from replay" -l all -d 'All there are'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from replay" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from purge" -s c -l config -d 'The configuration of the gateway' -r -F
-complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from purge" -l app -d 'Which app\'s, by its id; needed where there are several' -r
+complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from purge" -l app -d 'Which app\'s, by its id, or VERSION.latest.ID for a version of it; needed where there are several' -r
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from purge" -l all -d 'All there are'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from purge" -s h -l help -d 'Print help'
 complete -c appxmpp -n "__fish_appxmpp_using_subcommand deadletters; and __fish_seen_subcommand_from help" -f -a "list" -d 'Print them, oldest first: id, time (Unix), reason, path, sender'

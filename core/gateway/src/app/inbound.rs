@@ -81,7 +81,7 @@ impl App {
     /// Takes over what other processes left; `false` if others did that to this one.
     async fn hear(&self) -> bool {
         if self.service.is_evicted() {
-            tracing::error!(app = self.config().id, "another gateway goes on with this app");
+            tracing::error!(app = self.config().name, "another gateway goes on with this app");
             self.connection.close(Duration::from_secs(1)).await;
             self.evicted.notify_one();
             return false;
@@ -151,7 +151,7 @@ impl App {
                 Err(error) => {
                     well = false;
                     tracing::warn!(
-                        app = self.config().id,
+                        app = self.config().name,
                         "a stanza of the service was lost: {error}"
                     );
                 }
@@ -162,7 +162,7 @@ impl App {
 
     fn take(&self, event: Event, now: Duration, arrived: &mut Arrived) {
         let config = self.config();
-        let app = &config.id;
+        let app = &config.name;
         match event {
             Event::Ready => {
                 tracing::info!(app, "the stream is up");

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use appxmpp::net::{Connection, LiveOutbox, message_batch};
+use appxmpp::service::address::{Addresses, Presentation};
 use appxmpp::service::{MessageCall, Sending, Service, Status};
 use appxmpp::store::DeadLetter;
 use appxmpp::{Jid, Result};
@@ -185,19 +186,24 @@ impl App {
         &self.service
     }
 
+    /// Which other names of its addresses the app is shown, and may write in turn.
+    pub fn aliases(&self) -> Option<&Addresses> {
+        Some(self.service.addresses()).filter(|it| it.presentation() == Presentation::AppEngine)
+    }
+
     /// Brings the gauges up to date.
     pub fn measure(&self) {
         let stats = self.service.stats();
         self.metrics.gauges(
-            &self.config().id,
+            &self.config().name,
             self.engine.depth(),
             self.waiters.len(),
             &stats.each(),
         );
-        self.metrics.standby(&self.config().id, self.is_standby());
-        self.metrics.taking_over(&self.config().id, self.is_taking_over());
+        self.metrics.standby(&self.config().name, self.is_standby());
+        self.metrics.taking_over(&self.config().name, self.is_taking_over());
         if let Some(outbox) = &self.outbox {
-            self.metrics.outbox(&self.config().id, &outbox.stats());
+            self.metrics.outbox(&self.config().name, &outbox.stats());
         }
     }
 
@@ -211,7 +217,7 @@ impl App {
         self.service.handle_closing();
         self.pump(Duration::MAX);
         if let Err(error) = self.service.sync() {
-            tracing::error!(app = self.config().id, "the store was not written: {error}");
+            tracing::error!(app = self.config().name, "the store was not written: {error}");
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         self.connection.close(left).await;

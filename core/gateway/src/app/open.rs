@@ -69,7 +69,7 @@ impl App {
             outbox: outbox.clone(),
         };
         let realm = format!("basic realm=\"{0}/rest\", bearer realm=\"{0}/rest\"", config.domain);
-        metrics.stream(&config.id, false);
+        metrics.stream(&config.name, false);
         let app = Arc::new(Self {
             own,
             challenge: HeaderValue::from_str(&realm)
@@ -92,7 +92,7 @@ impl App {
         });
         if !left.is_empty() {
             tracing::info!(
-                app = app.config().id,
+                app = app.config().name,
                 count = left.len(),
                 "deliveries left before go on"
             );
@@ -129,7 +129,8 @@ fn develop(config: &config::App) -> Result<Stage> {
 }
 
 fn service_config(app: &config::App, wire: &ConnectionConfig) -> Result<ServiceConfig> {
-    let mut service = ServiceConfig::at(wire.addresses(Some(&app.id))?);
+    let addresses = wire.addresses_of(Some(&app.id), app.version.as_deref())?;
+    let mut service = ServiceConfig::at(addresses.with_presentation(app.addresses));
     service.inbound = match app.url {
         Some(_) => InboundServices::from_names(&app.inbound_services)?,
         None => InboundServices::NONE,

@@ -97,8 +97,10 @@ pub fn app(old: &App, new: &App) -> Changes {
         restart: {
             let mut restart = changed![
                 "id" id,
+                "version" version,
                 "backend" backend,
                 "secret" secret,
+                "addresses" addresses,
                 "inbound_services" inbound_services,
                 "webhook_queue" webhook_queue,
                 "keepalive_seconds" keepalive,
@@ -120,6 +122,9 @@ fn turned(old: &App, new: &App) -> bool {
 /// Puts back what only a restart can change.
 pub fn keep(old: &App, new: &mut App) {
     new.id.clone_from(&old.id);
+    new.version.clone_from(&old.version);
+    new.name.clone_from(&old.name);
+    new.addresses = old.addresses;
     new.backend.clone_from(&old.backend);
     new.secret.clone_from(&old.secret);
     new.inbound_services.clone_from(&old.inbound_services);

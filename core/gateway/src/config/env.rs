@@ -4,7 +4,7 @@ use appxmpp::Result;
 use toml::{Table, Value};
 
 use super::keys::{KEYS, Key, Type};
-use super::{Surroundings, apps, config};
+use super::{Surroundings, apps, config, lone};
 
 /// Overlays every variable that is set.
 pub(super) fn overlay(root: &mut Table, around: &dyn Surroundings) -> Result<()> {
@@ -16,15 +16,20 @@ pub(super) fn overlay(root: &mut Table, around: &dyn Surroundings) -> Result<()>
             table.insert(key.name.to_owned(), value);
         }
     }
-    let ids: Vec<Option<String>> = apps(root).map(app_id).collect();
-    for (index, id) in ids.iter().enumerate() {
-        if let Some(id) = id {
-            overlay_app(root, index, &["app", id], around)?;
+    let names: Vec<_> = apps(root).map(|app| (text(app, "id"), text(app, "version"))).collect();
+    for (index, (id, version)) in names.iter().enumerate() {
+        match (id, version) {
+            (Some(id), None) => overlay_app(root, index, &["app", id], around)?,
+            (Some(id), Some(version)) => {
+                overlay_app(root, index, &["app", id, "version", version], around)?;
+            }
+            (None, _) => {}
         }
     }
     // The short names belong to a lone app, or make one.
-    if ids.len() <= 1 {
-        overlay_app(root, 0, &[""], around)?;
+    let lone = lone(&names, |(_, version)| version.is_some());
+    if let Some(index) = lone.or(names.is_empty().then_some(0)) {
+        overlay_app(root, index, &[""], around)?;
     }
     Ok(())
 }
@@ -60,9 +65,8 @@ fn replace_twin(app: &mut Table, name: &str) {
     };
 }
 
-/// The id that names an app's variables: its own, or its domain's first label.
-fn app_id(app: &Table) -> Option<String> {
-    app.get("id").and_then(Value::as_str).map(str::to_owned)
+fn text(app: &Table, key: &str) -> Option<String> {
+    app.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn subtable<'t>(root: &'t mut Table, name: &str) -> Result<&'t mut Table> {

@@ -60,6 +60,8 @@ keys! {
 
     "app" id Text ~ "\"guestbook\""
         "The App Engine application id. Default: the first label of the component's domain, or the account's name."
+    "app" version Text ~ "\"beta\""
+        "Which version of the app this is, unless it is the default one: it has a table [[app]] of its own with the same id, and its component is called VERSION.latest.DOMAIN."
     "app" backend Text ~ "\"component://bot.example.net@127.0.0.1:5347\""
         "Where the XMPP server listens for components (XEP-0114): component://DOMAIN@HOST[:PORT], component+tls://DOMAIN@HOST[:PORT] or component+unix://DOMAIN@/PATH. Or an ordinary account: client://NAME@DOMAIN[:PORT], with the options host, tls, ca, pin and plain. For development dev://DOMAIN: a server inside the gateway, see [console]."
     "app" secret Text ~ "\"change me\""
@@ -70,6 +72,8 @@ keys! {
         "Host header values that choose this app, besides its domain. A lone app also answers to every other, unless strict_mod_rest is set."
     "app" url Text ~ "\"http://127.0.0.1:8080\""
         "App Engine webhooks: form posts go to /_ah/xmpp/… below this URL."
+    "app" addresses Text = "\"domain\""
+        "In which form the app gets to see its own addresses: domain, as they are, or appengine, as ID@appspot.com and anything@ID.appspotchat.com. What it sends may be from either. Callbacks have them as they are."
     "app" inbound_services List = "[\"xmpp_message\", \"xmpp_presence\", \"xmpp_subscribe\", \"xmpp_error\"]"
         "Which of App Engine's services post to url, as in app.yaml."
     "app" fallback_paths Bool = "true"
@@ -244,7 +248,8 @@ pub fn example() -> String {
         "# Configuration of `appxmpp gateway`. A key that is commented out shows its default,\n\
          # or an example where there is none (marked so). Each can also be set in the\n\
          # environment: APPXMPP_HTTP_LISTEN for listen in [http], and so on; for a lone app\n\
-         # APPXMPP_URL sets url, for one of several APPXMPP_APP_GUESTBOOK_URL.\n",
+         # APPXMPP_URL sets url, for one of several APPXMPP_APP_GUESTBOOK_URL, and for\n\
+         # its version beta APPXMPP_APP_GUESTBOOK_VERSION_BETA_URL.\n",
     );
     let mut table = "";
     for key in KEYS {

@@ -74,5 +74,16 @@ fn apps(table: &Table) -> impl Iterator<Item = &Table> {
     list.iter().filter_map(Value::as_table)
 }
 
+/// Which of `apps` is meant where none is named: the only one, or the only one that is no version of
+/// another.
+pub(crate) fn lone<A>(apps: &[A], is_version: impl Fn(&A) -> bool) -> Option<usize> {
+    if apps.len() == 1 {
+        return Some(0);
+    }
+    let mut defaults = apps.iter().enumerate().filter(|(_, app)| !is_version(app));
+    let (index, _) = defaults.next()?;
+    defaults.next().is_none().then_some(index)
+}
+
 #[cfg(test)]
 mod tests;

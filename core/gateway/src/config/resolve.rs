@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use appxmpp::net::Backend;
 use appxmpp::service::OutboxLimits;
+use appxmpp::service::address::{Addresses, Presentation};
 use appxmpp::store::PostgresStore;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
@@ -123,17 +124,21 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         )
     })?;
     let (domain, inline) = split_backend(&url)?;
-    let id = app.text("id").unwrap_or_else(|| first_label(&domain).to_owned());
+    let version = app.text("version");
+    let addresses =
+        Addresses::of_own(&Jid::parse(&domain)?, app.text("id").as_deref(), version.as_deref())?;
+    let id = app.text("id").unwrap_or_else(|| addresses.app_id().to_owned());
+    let name = version.as_ref().map_or_else(|| id.clone(), |it| format!("{it}.latest.{id}"));
     let development = inline.url.starts_with(DEVELOPMENT);
     // The server in here listens on loopback alone, and knows nobody but made-up users.
     let known = inline.secret.or_else(|| development.then(|| Secret::new("dev")));
-    let secret = secret(&app, &id, "secret", around)?.or(known).ok_or_else(|| {
+    let secret = secret(&app, &[&name, &id], "secret", around)?.or(known).ok_or_else(|| {
         config(format!(
-            "app {id:?} has no secret: set secret_file, APPXMPP_SECRET, or systemd's \
+            "app {name:?} has no secret: set secret_file, APPXMPP_SECRET, or systemd's \
              LoadCredential=secret:PATH"
         ))
     })?;
-    let webhook = secret_or(&app, &id, "webhook_secret", around, &secret)?;
+    let webhook = self::secret(&app, &[&name, &id], "webhook_secret", around)?;
     let services = app.words("inbound_services", service, &SERVICES.join(", "))?;
     let kinds = app.words("callback_stanzas", Kind::from_name, "message, presence, iq")?;
     Ok(App {
@@ -142,6 +147,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         development,
         hosts: app.list("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
         url: app.text("url").map(|url| http_url("url", &url)).transpose()?,
+        addresses: Presentation::from_name(&app.text("addresses").unwrap_or_default())?,
         inbound_services: services,
         fallback_paths: app.flag("fallback_paths"),
         callback_url: app
@@ -152,7 +158,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         callback_media: media(&app)?,
         callback_stanzas: kinds,
         callback_events: app.words("callback_events", event, "bare, full, host")?,
-        webhook_secret: webhook,
+        webhook_secret: webhook.unwrap_or_else(|| secret.clone()),
         webhook_timeout: app.seconds("webhook_timeout_seconds"),
         webhook_deadline: app.seconds("webhook_deadline_seconds"),
         webhook_pause: app.milliseconds("webhook_pause_ms"),
@@ -167,6 +173,8 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         keepalive_timeout: app.seconds("keepalive_timeout_seconds").max(Duration::from_secs(1)),
         stanza_size_limit: app.size("stanza_size_limit"),
         id,
+        version,
+        name,
         domain,
         secret,
     })
@@ -216,18 +224,11 @@ fn own_domain(domain: &str, wrong: &dyn Fn(&str) -> appxmpp::Error) -> Result<St
     Ok(jid.domainpart().to_owned())
 }
 
-/// What an app is called unless it says so: as its account, or as its domain's first label.
-fn first_label(own: &str) -> &str {
-    match own.split_once('@') {
-        Some((name, _)) => name,
-        None => own.split('.').next().unwrap_or(own),
-    }
-}
-
-/// A secret from its key, its file, or systemd's credentials directory.
+/// A secret from its key, its file, or systemd's credentials directory, where it may be that of one of
+/// `names`.
 fn secret(
     app: &Section<'_>,
-    id: &str,
+    names: &[&str],
     name: &str,
     around: &dyn Surroundings,
 ) -> Result<Option<Secret>> {
@@ -240,21 +241,12 @@ fn secret(
         (None, None) => {
             let Some(directory) = around.var("CREDENTIALS_DIRECTORY") else { return Ok(None) };
             let directory = PathBuf::from(directory);
-            let names = [format!("{name}.{id}"), name.to_owned()];
-            let found = names.iter().find_map(|name| around.read(&directory.join(name)).ok());
+            let own = names.iter().map(|own| format!("{name}.{own}"));
+            let mut files = own.chain([name.to_owned()]);
+            let found = files.find_map(|file| around.read(&directory.join(file)).ok());
             Ok(found.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))))
         }
     }
-}
-
-fn secret_or(
-    app: &Section<'_>,
-    id: &str,
-    name: &str,
-    around: &dyn Surroundings,
-    fallback: &Secret,
-) -> Result<Secret> {
-    Ok(secret(app, id, name, around)?.unwrap_or_else(|| fallback.clone()))
 }
 
 fn read_secret(key: &str, path: &Path, around: &dyn Surroundings) -> Result<Secret> {

@@ -2,6 +2,8 @@ use super::*;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use appxmpp::service::address::Presentation;
+
 #[derive(Default)]
 struct Fake {
     vars: HashMap<String, String>,
@@ -154,6 +156,10 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
             _ => key.value.trim_matches(['"', '[', ']']).replace('"', ""),
         };
         let small = SMALL.replace("[[app]]", "[[app]]\nid = \"guest-book\"");
+        let small = match key.name {
+            "version" => small.replace("//bot.", "//beta.latest.bot."),
+            _ => small,
+        };
         let small = if key.table == "console" { on_the_development_server(&small) } else { small };
         let config =
             toml(&small).file("/f", "Bearer x").file("/ca.pem", AUTHORITY).var(&name, &text).load();
@@ -162,6 +168,7 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
             "backend" => assert_eq!(config.apps[0].domain, "other.example.net"),
             "secret_file" => assert_eq!(config.apps[0].secret.expose(), "Bearer x"),
             "id" => assert_eq!(config.apps[0].id, "guestbook"),
+            "version" => assert_eq!(config.apps[0].name, "beta.latest.guest-book"),
             _ => {}
         }
     }
@@ -217,6 +224,92 @@ impl Fake {
     }
 }
 
+const VERSIONS: &str = r#"
+[[app]]
+id = "guest-book"
+backend = "component://bot.example.net@127.0.0.1:5347"
+secret = "s"
+[[app]]
+id = "guest-book"
+version = "beta"
+backend = "component://beta.latest.bot.example.net@127.0.0.1:5347"
+secret = "t"
+addresses = "appengine"
+"#;
+
+#[test]
+fn a_version_is_an_app_of_its_own() {
+    let config = toml(VERSIONS).load().unwrap();
+    let names: Vec<_> = config.apps.iter().map(|app| app.name.as_str()).collect();
+    assert_eq!(names, ["guest-book", "beta.latest.guest-book"]);
+    let forms: Vec<_> = config.apps.iter().map(|app| app.addresses).collect();
+    assert_eq!(forms, [Presentation::Domain, Presentation::AppEngine]);
+    // Without an id it is called as the default version would be.
+    let config = toml(&VERSIONS.replace("id = \"guest-book\"\n", "")).load().unwrap();
+    assert_eq!((config.apps[1].id.as_str(), &*config.apps[1].name), ("bot", "beta.latest.bot"));
+}
+
+#[test]
+fn a_version_is_called_as_its_component() {
+    for (from, to, words) in [
+        (
+            "//beta.latest.bot",
+            "//bot.beta",
+            "must be called beta.latest.DOMAIN, not bot.beta.example",
+        ),
+        ("\"beta\"", "\"a.b\"", "must be called a.b.latest.DOMAIN"),
+        (
+            "component://beta.latest.bot.example.net@127.0.0.1:5347",
+            "client://bot@example.net",
+            "cannot be the version \"beta\"",
+        ),
+        ("\"appengine\"", "\"gae\"", "\"appengine\" for APP_ID@appspot.com"),
+    ] {
+        let text = toml(&VERSIONS.replace(from, to)).refusal();
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_version_has_variables_and_credentials_of_its_own() {
+    let config = toml(VERSIONS)
+        .var("APPXMPP_APP_GUEST_BOOK_VERSION_BETA_URL", "http://127.0.0.1:8081")
+        .var("APPXMPP_APP_GUEST_BOOK_CALLBACK_URL", "http://127.0.0.1:9999")
+        .var("APPXMPP_URL", "http://127.0.0.1:8080")
+        .load()
+        .unwrap();
+    let urls: Vec<_> = config.apps.iter().map(|app| app.url.as_deref().unwrap()).collect();
+    assert_eq!(urls, ["http://127.0.0.1:8080", "http://127.0.0.1:8081"]);
+    assert_eq!(config.apps[1].callback_url, None);
+    let text = VERSIONS.replace("secret = \"s\"\n", "").replace("secret = \"t\"\n", "");
+    let config = toml(&text)
+        .var("CREDENTIALS_DIRECTORY", "/c")
+        .file("/c/secret.beta.latest.guest-book", "of beta\n")
+        .file("/c/secret.guest-book", "of the app\n")
+        .load()
+        .unwrap();
+    assert_eq!(config.apps[0].secret.expose(), "of the app");
+    assert_eq!(config.apps[1].secret.expose(), "of beta");
+    let text = toml(&text.replace("[[app]]\nid = \"guest-book\"\nb", "[[app]]\nsecret = \"s\"\nb"))
+        .refusal();
+    assert!(text.contains("\"beta.latest.guest-book\" has no secret"), "{text}");
+}
+
+#[test]
+fn what_a_version_is_only_a_restart_changes() {
+    let (old, new) = (toml(VERSIONS).load().unwrap(), VERSIONS.replace("appengine", "domain"));
+    let changes = diff::app(&old.apps[1], &toml(&new).load().unwrap().apps[1]);
+    assert_eq!(changes.restart, ["addresses"]);
+    let new = VERSIONS.replace("version = \"beta\"\n", "");
+    let mut new = toml(&new).load().unwrap().apps.remove(1);
+    assert_eq!(diff::app(&old.apps[1], &new).restart, ["version"]);
+    diff::keep(&old.apps[1], &mut new);
+    assert_eq!(
+        (new.name.as_str(), new.version.as_deref()),
+        ("beta.latest.guest-book", Some("beta"))
+    );
+}
+
 #[test]
 fn contradictions_are_named() {
     for (addition, words) in [
@@ -256,7 +349,9 @@ fn the_example_file_is_current_and_loads_with_every_key_set() {
     let all: String = example
         .lines()
         .map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))
-        .filter(|line| !["secret =", "webhook_secret ="].iter().any(|key| line.starts_with(key)))
+        .filter(|line| {
+            !["version =", "secret =", "webhook_secret ="].iter().any(|key| line.starts_with(key))
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let fake = toml(&on_the_development_server(&all))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::service::OutboxLimits;
+use appxmpp::service::address::Presentation;
 
 use crate::deliver::trust::Trust;
 use crate::rest::auth::Keyring;
@@ -37,6 +38,10 @@ pub struct Config {
 pub struct App {
     /// The App Engine application id.
     pub id: String,
+    /// Which version of it this is, unless it is the default one.
+    pub version: Option<String>,
+    /// What it is called where apps are told apart: `ID`, or `VERSION.latest.ID`.
+    pub name: String,
     /// The component's domain, prepared.
     pub domain: String,
     /// Where the XMPP server is, without the secret.
@@ -49,6 +54,8 @@ pub struct App {
     pub hosts: Vec<String>,
     /// Where App Engine's form posts go, without a trailing slash.
     pub url: Option<String>,
+    /// In which form the app gets to see its own addresses.
+    pub addresses: Presentation,
     /// App Engine's services that post there.
     pub inbound_services: Vec<String>,
     /// Whether to try other paths after a 404.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use appxmpp::Jid;
+use appxmpp::service::address::Addresses;
 use serde_json::{Map, Value};
 
 use super::draft::{self, Draft};
@@ -129,12 +130,20 @@ fn query(
     Draft::from_members(&members, mode).map(Draft::into_owned)
 }
 
-/// The addresses of `draft`, prepared.
+/// The addresses of `draft`, prepared; what `aliases` says some of them stand for, where an app knows
+/// its own by other names.
 ///
 /// # Errors
 /// [`RestError::DESTINATION`], [`RestError::SOURCE`], [`RestError::FOREIGN_FROM`], in this order.
-pub fn route(draft: &Draft<'_>, own: &Jid, lenient: bool) -> Result<Route, RestError> {
-    let to = match draft.to.as_deref().map(Jid::parse) {
+pub fn route(
+    draft: &Draft<'_>,
+    own: &Jid,
+    aliases: Option<&Addresses>,
+    lenient: bool,
+) -> Result<Route, RestError> {
+    let to = |to| aliases.map_or_else(|| Jid::parse(to), |aliases| aliases.recipient(to));
+    let origin = |from| aliases.map_or_else(|| Jid::parse(from), |aliases| aliases.origin(from));
+    let to = match draft.to.as_deref().map(to) {
         None => own.clone(),
         Some(Ok(to)) => to,
         // mod_rest drops what is no address, unless the body is XML.
@@ -143,7 +152,7 @@ pub fn route(draft: &Draft<'_>, own: &Jid, lenient: bool) -> Result<Route, RestE
     };
     let from = match draft.from.as_deref() {
         None => own.clone(),
-        Some(from) => Jid::parse(from).map_err(|_| RestError::SOURCE)?,
+        Some(from) => origin(from).map_err(|_| RestError::SOURCE)?,
     };
     let foreign = match own.localpart() {
         // An account, which sends as itself only.
@@ -253,23 +262,49 @@ mod tests {
         for from in
             ["<message/>", "<message from='Bot@localhost/x'/>", "<message from='bot@localhost'/>"]
         {
-            assert_eq!(route(&draft(from), &own, false).unwrap().from, own, "{from}");
+            assert_eq!(route(&draft(from), &own, None, false).unwrap().from, own, "{from}");
         }
         for from in ["<message from='localhost'/>", "<message from='alice@localhost'/>"] {
-            assert_eq!(route(&draft(from), &own, false).unwrap_err(), RestError::FOREIGN_FROM);
+            assert_eq!(
+                route(&draft(from), &own, None, false).unwrap_err(),
+                RestError::FOREIGN_FROM
+            );
+        }
+    }
+
+    #[test]
+    fn app_engines_forms_are_taken_where_the_app_sees_them() {
+        let beta = Addresses::of_version("shop", "bot.example", "beta").unwrap();
+        let own = Jid::parse(beta.domain()).unwrap();
+        let routed = |xml: &str, aliases| {
+            let draft = Draft::from_xml(xml.as_bytes()).unwrap();
+            route(&draft, &own, aliases, false).map(|it| format!("{} to {}", it.from, it.to))
+        };
+        let xml =
+            "<message from='a@beta.latest.shop.appspotchat.com/x' to='b@shop.appspotchat.com'/>";
+        assert_eq!(routed(xml, None).unwrap_err(), RestError::FOREIGN_FROM);
+        let sent = "a@beta.latest.bot.example/x to b@bot.example";
+        assert_eq!(routed(xml, Some(&beta)).unwrap(), sent);
+        let xml = "<message from='shop@appspot.com' to='bob@localhost'/>";
+        let sent = "shop@beta.latest.bot.example to bob@localhost";
+        assert_eq!(routed(xml, Some(&beta)).unwrap(), sent);
+        for from in ["a@other.appspotchat.com", "a@old.latest.bot.example", "bob@localhost"] {
+            let error = routed(&format!("<message from='{from}'/>"), Some(&beta)).unwrap_err();
+            assert_eq!(error, RestError::FOREIGN_FROM, "{from}");
         }
     }
 
     #[test]
     fn addresses_are_checked_in_order() {
         let draft = |xml: &'static str| Draft::from_xml(xml.as_bytes()).unwrap();
-        let refused = |xml| route(&draft(xml), &own(), false).unwrap_err();
+        let refused = |xml| route(&draft(xml), &own(), None, false).unwrap_err();
         assert_eq!(refused("<message to='' from=''/>"), RestError::DESTINATION);
         assert_eq!(refused("<message to='a' from=''/>"), RestError::SOURCE);
         assert_eq!(refused("<message from='a@sub.rest.localhost'/>"), RestError::FOREIGN_FROM);
         let route = route(
             &draft("<message to='BOB@LocalHost' from='Bot@rest.localhost/R'/>"),
             &own(),
+            None,
             false,
         );
         let route = route.unwrap();

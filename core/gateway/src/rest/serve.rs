@@ -132,14 +132,14 @@ async fn prepare(
             return Err(RestError::MEDIA_TYPE);
         }
         let draft = request::get(path, head.uri.query(), config.strict)?;
-        let route = request::route(&draft, &app.own, config.strict)?;
+        let route = request::route(&draft, &app.own, app.aliases(), config.strict)?;
         return addressed(app, config, head, &draft, route, Media::of_answer(accept, None));
     }
     let body = read(config, head, body, gateway.http.body_timeout).await?;
     let content_type = header(&head.headers, CONTENT_TYPE);
     let draft = request::post(path, content_type, &body, config.strict)?;
     let lenient = config.strict && Media::of_body(content_type, true) != Some(Media::Xml);
-    let route = request::route(&draft, &app.own, lenient)?;
+    let route = request::route(&draft, &app.own, app.aliases(), lenient)?;
     let media = Media::of_answer(accept, content_type);
     if path == "echo" {
         return echo(config, &draft, &route, media).map(Step::Answer);

@@ -98,7 +98,7 @@ impl<O: Outbox> Engine<O> {
                 continue;
             }
             if tried.outcome != DeliveryOutcome::Ok {
-                tracing::warn!(app = live.app.id, path, status, "the app refused a delivery");
+                tracing::warn!(app = live.app.name, path, status, "the app refused a delivery");
             }
             return tried;
         }
@@ -116,7 +116,7 @@ impl<O: Outbox> Engine<O> {
         live.sign(&mut headers, id, &body);
         let posted = self.poster.post(&target, headers, body, live.app.webhook_timeout).await;
         posted.inspect_err(|failure| {
-            tracing::warn!(app = live.app.id, delivery = id, "webhook failed: {failure}");
+            tracing::warn!(app = live.app.name, delivery = id, "webhook failed: {failure}");
         })
     }
 
@@ -151,7 +151,7 @@ impl<O: Outbox> Engine<O> {
                     let media = Media::of_answer(Some(accept), None);
                     *live.media.lock().unwrap_or_else(PoisonError::into_inner) = media;
                     tracing::info!(
-                        app = live.app.id,
+                        app = live.app.name,
                         media = media.name(),
                         "the callback chose its media type"
                     );
@@ -159,13 +159,13 @@ impl<O: Outbox> Engine<O> {
             }
             Ok(answer) => {
                 tracing::debug!(
-                    app = live.app.id,
+                    app = live.app.name,
                     status = answer.status,
                     "the callback does not answer OPTIONS"
                 );
             }
             Err(failure) => {
-                tracing::warn!(app = live.app.id, "the callback is not there yet: {failure}")
+                tracing::warn!(app = live.app.name, "the callback is not there yet: {failure}")
             }
         }
     }

@@ -150,7 +150,7 @@ impl<O: Outbox> Engine<O> {
         if let Some(delivery) = refused {
             self.metrics.delivered(route(&delivery), DeliveryOutcome::Refused);
             tracing::warn!(
-                app = self.live().app.id,
+                app = self.live().app.name,
                 "the delivery queue is full; a stanza was refused"
             );
             let engine = Arc::clone(self);
@@ -247,7 +247,7 @@ impl<O: Outbox> Engine<O> {
             if self.outbox.keeps() { Vec::new() } else { state.inbox.drain() }
         };
         tracing::warn!(
-            app = self.live().app.id,
+            app = self.live().app.name,
             left = self.depth() + left.len(),
             "stopped with deliveries left"
         );
