@@ -19,6 +19,12 @@ type Options struct {
 	// AppID is the localpart of the address that the app sends from; empty means the first label of
 	// the component's domain.
 	AppID string
+	// Version is the version of the app that this is, unless it is the default one; the component is
+	// then VERSION.latest.DOMAIN.
+	Version string
+	// Addresses is the form in which handlers see the app's own addresses: "domain" (or empty), as
+	// they are, or "appengine", as APP_ID@appspot.com and anything@APP_ID.appspotchat.com.
+	Addresses string
 	// InboundServices says what is handed to the handlers: App Engine's xmpp_message,
 	// xmpp_presence, xmpp_subscribe, xmpp_error. Nil means all.
 	InboundServices []string

@@ -200,6 +200,44 @@ func TestMessagesAndErrorsReachTheirHandlers(t *testing.T) {
 	}
 }
 
+func TestAVersionSeesAndUsesTheAddressesItHadOnAppEngine(t *testing.T) {
+	server, err := peer.Listen("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	handlers := &Handlers{}
+	handlers.Handle(func(ctx context.Context, m *Message) {
+		(&Message{Sender: m.To[0], To: []string{m.Sender}, Body: "to " + m.To[0]}).Send(ctx)
+	})
+	open := func(component string, options Options) (*Client, error) {
+		options.Secret, options.AppID, options.Handlers = "secret", "shop", handlers
+		return Connect(within5(t), "component://"+component+"@"+server.Addr(), options)
+	}
+	beta := "beta.latest." + domain
+	for _, wrong := range []Options{{Version: "old"}, {Version: "beta", Addresses: "gae"}} {
+		if _, err := open(beta, wrong); !errors.Is(err, ErrConfig) {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+	client, err := open(beta, Options{Version: "beta", Addresses: "appengine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	write(t, server, "<message from='"+user+"' to='news@"+beta+"/x'><body>hi</body></message>")
+	got := next(t, server, "message")
+	if got.From != "news@"+beta+"/x" || got.Body != "to news@beta.latest.shop.appspotchat.com/x" {
+		t.Errorf("%+v", got)
+	}
+	if err := client.Send(within5(t), &Message{Sender: own, To: []string{user}, Body: "hi"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := next(t, server, "message"); got.From != "shop@"+beta+"/bot" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAPanickingHandlerCostsItsOwnEventOnly(t *testing.T) {
 	handlers, bodies := &Handlers{}, make(chan string, 2)
 	handlers.Handle(func(_ context.Context, m *Message) {

@@ -96,6 +96,12 @@ func newSettings(options Options) (*C.appxmpp_options, error) {
 		set(options.AppID, func(value string, failure **C.appxmpp_error) C.appxmpp_result {
 			return C.appxmpp_options_set_app_id(settings, text(value), size(value), failure)
 		}),
+		set(options.Version, func(value string, failure **C.appxmpp_error) C.appxmpp_result {
+			return C.appxmpp_options_set_version(settings, text(value), size(value), failure)
+		}),
+		set(options.Addresses, func(value string, failure **C.appxmpp_error) C.appxmpp_result {
+			return C.appxmpp_options_set_addresses(settings, text(value), size(value), failure)
+		}),
 		set(options.StateFile, func(value string, failure **C.appxmpp_error) C.appxmpp_result {
 			return C.appxmpp_options_set_state_file(settings, text(value), size(value), failure)
 		}),

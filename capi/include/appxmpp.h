@@ -563,6 +563,25 @@ appxmpp_result appxmpp_options_set_app_id(appxmpp_options *options,
                                           size_t len,
                                           appxmpp_error **error);
 
+// Sets which version of the app this is, unless it is the default one: the component is then called
+// `VERSION.latest.DOMAIN`, and what the app sends from an address of the default version goes out from
+// the same name at its own. If the component is not called so, opening the connection fails with
+// `APPXMPP_CONFIG`.
+appxmpp_result appxmpp_options_set_version(appxmpp_options *options,
+                                           const char *version,
+                                           size_t len,
+                                           appxmpp_error **error);
+
+// Sets in which form the fields of events have the app's own addresses: `domain`, the default, as they
+// are, or `appengine`, as `APP_ID@appspot.com` and `anything@APP_ID.appspotchat.com`. What the app sends
+// may be from either.
+//
+// Fails with `APPXMPP_CONFIG` for another form.
+appxmpp_result appxmpp_options_set_addresses(appxmpp_options *options,
+                                             const char *form,
+                                             size_t len,
+                                             appxmpp_error **error);
+
 // Sets the secret that the component shares with the server, for a backend whose text has none. By
 // default it is what `APPXMPP_SECRET` holds, or the file that `APPXMPP_SECRET_FILE` names.
 appxmpp_result appxmpp_options_set_secret(appxmpp_options *options,

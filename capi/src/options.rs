@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::ErrorKind;
 use engine::auth::Secret;
 use engine::net::{AppConfig, Backend};
+use engine::service::address::Presentation;
 use engine::service::{InboundServices, Quotas, Resource};
 
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
@@ -20,6 +21,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 #[allow(non_camel_case_types)]
 pub struct appxmpp_options {
     app_id: Option<String>,
+    version: Option<String>,
+    addresses: Presentation,
     secret: Option<Secret>,
     inbound: InboundServices,
     state_file: Option<String>,
@@ -35,6 +38,8 @@ impl Default for appxmpp_options {
     fn default() -> Self {
         Self {
             app_id: None,
+            version: None,
+            addresses: Presentation::default(),
             secret: None,
             inbound: InboundServices::ALL,
             state_file: None,
@@ -62,6 +67,8 @@ impl appxmpp_options {
         };
         let app_id = self.app_id.as_deref();
         let mut config = AppConfig::for_backend(&backend, secret, app_id, self.inbound)?;
+        let addresses = config.connection.addresses_of(app_id, self.version.as_deref())?;
+        config.service.addresses = addresses.with_presentation(self.addresses);
         config.service.bodiless_messages = self.bodiless_messages;
         config.service.quotas = self.quotas;
         if let Some(idle) = self.keepalive {
@@ -160,6 +167,53 @@ pub unsafe extern "C" fn appxmpp_options_set_app_id(
         let (options, app_id) =
             unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(app_id, len, "app_id")?) };
         options.app_id = Some(app_id.to_owned());
+        Ok(())
+    })
+}
+
+/// Sets which version of the app this is, unless it is the default one: the component is then called
+/// `VERSION.latest.DOMAIN`, and what the app sends from an address of the default version goes out from
+/// the same name at its own. If the component is not called so, opening the connection fails with
+/// `APPXMPP_CONFIG`.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_version(
+    options: *mut appxmpp_options,
+    version: *const c_char,
+    len: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, version) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(version, len, "version")?) };
+        options.version = Some(version.to_owned());
+        Ok(())
+    })
+}
+
+/// Sets in which form the fields of events have the app's own addresses: `domain`, the default, as they
+/// are, or `appengine`, as `APP_ID@appspot.com` and `anything@APP_ID.appspotchat.com`. What the app sends
+/// may be from either.
+///
+/// Fails with `APPXMPP_CONFIG` for another form.
+///
+/// # Safety
+/// See the conventions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn appxmpp_options_set_addresses(
+    options: *mut appxmpp_options,
+    form: *const c_char,
+    len: usize,
+    error: *mut *mut appxmpp_error,
+) -> appxmpp_result {
+    ffi::boundary(error, || {
+        // SAFETY: the caller keeps the conventions.
+        let (options, form) =
+            unsafe { (ffi::borrow_mut(options, "options")?, ffi::text(form, len, "form")?) };
+        options.addresses = Presentation::from_name(form)?;
         Ok(())
     })
 }

@@ -73,6 +73,8 @@ _FUNCTIONS = {
     "error_free": (None, [_Handle]),
     "options_new": (ctypes.c_int, [_Error, _Error]),
     "options_set_app_id": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
+    "options_set_version": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
+    "options_set_addresses": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_secret": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_state_file": (ctypes.c_int, [_Handle, _Text, _Size, _Error]),
     "options_set_durable": (ctypes.c_int, [_Handle, ctypes.c_bool, _Error]),
@@ -262,19 +264,17 @@ def _in_slices(call, timeout):
 
 
 class _Options(object):
-    def __init__(
-        self, secret, app_id, inbound_services, state, bodiless_messages, durable, quotas, keepalive
-    ):
+    def __init__(self, texts, inbound_services, bodiless_messages, durable, quotas, keepalive):
         self.handle = _Handle()
         _call("options_new", ctypes.byref(self.handle))
-        for name, value in (("app_id", app_id), ("secret", secret), ("state_file", state)):
+        for name, value in texts.items():
             if value is not None:
                 _call("options_set_" + name, self.handle, *_pair(value))
         if inbound_services is not None:
             _call("options_set_inbound_services", self.handle, *_array(inbound_services))
         _call("options_set_bodiless_messages", self.handle, bool(bodiless_messages))
         if durable:
-            if state is None:
+            if texts["state_file"] is None:
                 raise ConfigError(
                     "durable is set and there is no state file, so nothing could be kept; name one "
                     "(state= or APPXMPP_STATE), or leave durable out"
@@ -303,17 +303,19 @@ class App(object):
         durable=False,
         quotas=None,
         keepalive=None,
+        version=None,
+        addresses=None,
     ):
         self._backend = _utf8(backend)
+        texts = {
+            "app_id": app_id,
+            "secret": secret,
+            "state_file": state,
+            "version": version,
+            "addresses": addresses,
+        }
         self._options = _Options(
-            secret,
-            app_id,
-            inbound_services,
-            state,
-            bodiless_messages,
-            durable,
-            quotas,
-            keepalive,
+            texts, inbound_services, bodiless_messages, durable, quotas, keepalive
         )
         self._pid = os.getpid()
         self._lock = threading.Lock()

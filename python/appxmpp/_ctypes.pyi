@@ -15,6 +15,8 @@ class App:
         durable: bool = False,
         quotas: dict[str, int] | None = None,
         keepalive: float | None = None,
+        version: str | None = None,
+        addresses: str | None = None,
     ) -> None: ...
     @property
     def app_id(self) -> str: ...

@@ -236,6 +236,11 @@ static void options(void)
     OK(appxmpp_options_set_durable(options, true, &error));
     OK(appxmpp_options_set_quota(options, "invitations_sent", APPXMPP_NUL, 10, &error));
     OK(appxmpp_options_set_keepalive(options, 0, &error));
+    OK(appxmpp_options_set_version(options, "beta", APPXMPP_NUL, &error));
+    OK(appxmpp_options_set_addresses(options, "appengine", 9, &error));
+    FAILS(APPXMPP_CONFIG, "\"gae\"", appxmpp_options_set_addresses(options, "gae", 3, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "form", appxmpp_options_set_addresses(options, NULL, 0, &error));
+    FAILS(APPXMPP_NULL_ARGUMENT, "version", appxmpp_options_set_version(options, NULL, 0, &error));
     FAILS(APPXMPP_CONFIG, "stanzas", appxmpp_options_set_quota(options, "stanzas", 7, 1, &error));
     FAILS(APPXMPP_NULL_ARGUMENT, "name", appxmpp_options_set_quota(options, NULL, 0, 1, &error));
     FAILS(APPXMPP_NULL_ARGUMENT, "options", appxmpp_options_set_quota(NULL, "api_calls", 9, 1, &error));
@@ -262,6 +267,8 @@ static void options(void)
 
     appxmpp_connection *refused = UNTOUCHED;
     FAILS(APPXMPP_STORE, "/nowhere/state",
+          appxmpp_connection_open("component://beta.latest.bot.localhost@127.0.0.1", APPXMPP_NUL, options, &refused, &error));
+    FAILS(APPXMPP_CONFIG, "must be called beta.latest.DOMAIN, not bot.localhost",
           appxmpp_connection_open("component://bot.localhost@127.0.0.1", APPXMPP_NUL, options, &refused, &error));
     CHECK(refused == UNTOUCHED);
     appxmpp_options_free(options);

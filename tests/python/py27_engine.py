@@ -13,7 +13,14 @@ import sys
 
 from appxmpp import _ctypes
 
-app = _ctypes.App(os.environ["BACKEND"], secret="s3cret", app_id="myapp", state=os.environ.get("STATE"))
+app = _ctypes.App(
+    os.environ["BACKEND"],
+    secret="s3cret",
+    app_id="myapp",
+    state=os.environ.get("STATE"),
+    version=os.environ.get("VERSION"),
+    addresses=os.environ.get("ADDRESSES"),
+)
 open_deliveries = {}
 
 

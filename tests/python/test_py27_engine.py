@@ -126,6 +126,25 @@ def test_it_knows_who_it_is(engine: Engine) -> None:
     assert version in ([2, 7], [3, version[1]])
 
 
+def test_a_version_sees_and_uses_the_addresses_it_had_on_app_engine(python: str, installed: Path) -> None:
+    with FakeServer("beta.latest.bot.localhost") as server:
+        told = {"VERSION": "beta", "ADDRESSES": "appengine"}
+        engine = Engine(python, installed, server.backend(secret=False), **told)
+        try:
+            assert engine("wait_ready", 20) is True
+            server.message("hello", to="news")
+            ((number, _, _, _, _, fields),) = engine("next_batch", 5, 20)
+            shown = dict(fields)["to"]
+            assert shown == "news@beta.latest.myapp.appspotchat.com"
+            engine("done", number, 200)
+            for sender, real in [(shown, "news"), ("myapp@bot.localhost", "myapp")]:
+                assert engine("send_message", ["a@example.net"], "x", sender, "chat", False) == [0]
+                assert server.next().get("from") == f"{real}@{server.domain}/bot"
+        finally:
+            engine.process.kill()
+            engine.process.wait()
+
+
 def test_messages_are_sent(engine: Engine, server: FakeServer) -> None:
     body = "Grüße <b> & ☺\n漢字 📱"
     assert engine("send_message", ["a@example.net", "no address", "b@example.net"], body, None, "chat", False) == [
