@@ -22,7 +22,7 @@ import wsgiref.handlers
 import wsgiref.simple_server
 
 from appxmpp import __version__, backend, errors
-from appxmpp.app_id import application_id, strip
+from appxmpp.app_id import application_id, strip, version_at
 from appxmpp.posts import REMOTE_ADDR, addresses, form
 
 if sys.version_info[0] >= 3:
@@ -343,9 +343,13 @@ def run(options):
         str(name) for name in config.get("inbound_services") or [] if str(name).startswith("xmpp_")
     ]
     app_id = application_id() or strip(str(config.get("application") or "")) or None
+    settings = backend.settings(os.environ)
+    configured = str(config.get("version") or "1")
+    own = address.partition("://")[2].partition("@")[0].partition(":")[0]
+    settings["version"] = settings["version"] or version_at(own, configured)
     chat = _ctypes.App(
         address, secret=backend.secret(os.environ), app_id=app_id, inbound_services=services,
-        state=os.environ.get("APPXMPP_STATE") or None, **backend.settings(os.environ)
+        state=os.environ.get("APPXMPP_STATE") or None, **settings
     )  # fmt: skip
     ended, failures = threading.Event(), []
 
@@ -356,7 +360,7 @@ def run(options):
     for name, value in (config.get("env_variables") or {}).items():
         os.environ.setdefault(str(name), str(value))
     os.environ.setdefault("APPLICATION_ID", "s~" + chat.app_id)
-    os.environ.setdefault("CURRENT_VERSION_ID", "%s.1" % config.get("version", "1"))
+    os.environ.setdefault("CURRENT_VERSION_ID", "%s.1" % (settings["version"] or configured))
     os.environ.setdefault("SERVER_SOFTWARE", "appxmpp/" + __version__)
     backend.set(backend.Embedded(chat))
     app = Application(config, path)

@@ -44,6 +44,8 @@ class App:
         durable: bool = False,
         quotas: dict[str, int] | None = None,
         keepalive: float | None = None,
+        version: str | None = None,
+        addresses: str | None = None,
     ) -> App:
         """Describe a connection; nothing is opened yet.
 
@@ -61,6 +63,10 @@ class App:
                 `recipients_messaged`, `invitations_sent`. What is not named has no limit.
             keepalive: After how many seconds of silence the server is asked whether it is still
                 there; 0 for never, 60 if None.
+            version: The version of the app that this is, unless it is the default one; DOMAIN is
+                then VERSION.latest.DOMAIN.
+            addresses: How the app sees its own addresses: `domain` (if None), as they are, or
+                `appengine`, as APP_ID@appspot.com and anything@APP_ID.appspotchat.com.
 
         Raises:
             ConfigError: One of them is wrong.

@@ -18,6 +18,14 @@ def application_id(environ=None, domain=""):
     return domain.partition(".")[0]
 
 
+def version_at(domain, configured):
+    """The version of an app.yaml, if `domain` is that version's: ``VERSION.latest.DOMAIN``.
+
+    An app.yaml always names a version; the default one has the domain itself.
+    """
+    return configured if domain.lower().startswith(configured.lower() + ".latest.") else None
+
+
 def strip(full):
     """``s~example.com:myapp`` is ``myapp``."""
     if full.find("~") > 0:

@@ -18,7 +18,9 @@ subscriptions and presence), ``APPXMPP_DURABLE=1`` (and messages until the serve
 has read them), ``APPXMPP_QUOTAS`` (what may be used in a day, such as
 ``invitations_sent=100000,recipients_messaged=5000``) and ``APPXMPP_KEEPALIVE``
 (after how many seconds of silence the server is asked whether it is there; 0
-for never).
+for never). ``APPXMPP_APP_VERSION`` says which version of the app this is, whose
+component is called VERSION.latest.DOMAIN, and ``APPXMPP_ADDRESSES=appengine`` shows
+the app its own addresses as App Engine did.
 """
 
 import os
@@ -175,6 +177,8 @@ def settings(environ):
         "durable": durable(environ.get("APPXMPP_DURABLE", "")),
         "quotas": quotas(environ.get("APPXMPP_QUOTAS", "")),
         "keepalive": keepalive(environ.get("APPXMPP_KEEPALIVE", "")),
+        "version": environ.get("APPXMPP_APP_VERSION") or None,
+        "addresses": environ.get("APPXMPP_ADDRESSES") or None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from appxmpp import __version__, appyaml, backend, errors, gateway, run, settings, talk
+from appxmpp.app_id import version_at
 from appxmpp.exits import CONFIG, OK, REFUSED, RUNTIME, USAGE, Exit
 
 if TYPE_CHECKING:
@@ -114,6 +116,22 @@ def _run_parser(commands: Any) -> None:
         "SECONDS",
         "after which silence the server is asked whether it is there; 0 for never",
         "60",
+    )
+    _option(
+        parser,
+        "--app-version",
+        "VERSION",
+        "which version of the app this is, if its component is VERSION.latest.DOMAIN; app.yaml's, "
+        "if the component is called after that one",
+        "",
+    )
+    _option(
+        parser,
+        "--addresses",
+        "FORM",
+        "how the app sees its own addresses: domain, as they are, or appengine, as "
+        "APP_ID@appspot.com and anything@APP_ID.appspotchat.com",
+        "domain",
     )
     _option(
         parser, "--drain", "SECONDS", "time to finish deliveries when asked to stop", "20", _seconds
@@ -248,6 +266,7 @@ def _run(options: argparse.Namespace) -> int:
         raise Exit(
             f"{url} is no server to run on. To try the app without one: appxmpp dev {options.app}"
         )
+    version = options.app_version or version_at(domain, config.version)
     chat = native.App(
         url,
         secret=backend.secret(os.environ),
@@ -257,7 +276,10 @@ def _run(options: argparse.Namespace) -> int:
         durable=options.durable,
         quotas=backend.quotas(options.quotas),
         keepalive=backend.keepalive(options.keepalive),
+        version=version,
+        addresses=options.addresses,
     )
+    config = dataclasses.replace(config, version=version or config.version)
     run.announce(config)
     return run.serve(run.Runner(config, _run_options(options, drain=options.drain), chat))
 

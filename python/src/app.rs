@@ -8,6 +8,7 @@ use std::time::Duration;
 use appxmpp::net::{
     self, AppConfig, AppStats, Backend, Claimed, ConnectionConfig, Outcome, Secret, runtime,
 };
+use appxmpp::service::address::Presentation;
 use appxmpp::service::{
     self, InboundServices, MessageCall, PresenceCall, Quotas, ServiceConfig, Status,
 };
@@ -103,7 +104,8 @@ impl App {
     #[new]
     #[pyo3(signature = (
         backend, *, secret=None, app_id=None, inbound_services=None, state=None,
-        bodiless_messages=false, durable=false, quotas=None, keepalive=None
+        bodiless_messages=false, durable=false, quotas=None, keepalive=None, version=None,
+        addresses=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python's")]
     fn new(
@@ -116,6 +118,8 @@ impl App {
         durable: bool,
         quotas: Option<HashMap<String, u64>>,
         keepalive: Option<f64>,
+        version: Option<&str>,
+        addresses: Option<&str>,
     ) -> PyResult<Self> {
         guarded(|| {
             let keepalive = keepalive.map(seconds).transpose()?;
@@ -130,7 +134,9 @@ impl App {
                 if let Some(idle) = keepalive {
                     connection.set_keepalive(Some(idle).filter(|idle| !idle.is_zero()));
                 }
-                let mut service = ServiceConfig::at(connection.addresses(app_id)?);
+                let shown = addresses.map_or(Ok(Presentation::Domain), Presentation::from_name)?;
+                let own = connection.addresses_of(app_id, version)?.with_presentation(shown);
+                let mut service = ServiceConfig::at(own);
                 service.inbound = inbound;
                 service.bodiless_messages = bodiless_messages;
                 service.quotas = Quotas::from_names(quotas.unwrap_or_default())?;

@@ -9,7 +9,7 @@ import types
 import face
 import pytest
 from appxmpp import backend
-from appxmpp.app_id import application_id
+from appxmpp.app_id import application_id, version_at
 from appxmpp.devstub import Stub
 from appxmpp.errors import ConfigError, NotAuthorizedError, UnavailableError
 from google.appengine.api import xmpp
@@ -154,12 +154,15 @@ class TestChoice:
         assert len(native) == 1
 
 
+DEFAULTS = {"durable": False, "quotas": None, "keepalive": None, "version": None, "addresses": None}
+
+
 class TestEmbedded:
     def test_how_it_is_opened(self, native, monkeypatch):
         monkeypatch.setenv("APPXMPP_STATE", "/var/lib/bot.sqlite")
         monkeypatch.setenv("APPXMPP_DURABLE", "1")
         assert xmpp.send_message("a@b", "x") == 0
-        assert [app.settings for app in native] == [{"durable": True, "quotas": None, "keepalive": None}]
+        assert [app.settings for app in native] == [{**DEFAULTS, "durable": True}]
         assert [app.arguments for app in native] == [(ADDRESS, "s3cret", "myapp", [], "/var/lib/bot.sqlite")]
 
     def test_the_app_id_is_left_to_the_domain_where_nothing_names_it(self, native, monkeypatch):
@@ -290,17 +293,25 @@ def test_the_stub_can_print_what_the_terminal_cannot_show():
 
 class TestSettings:
     def test_there_are_none_by_default(self):
-        assert backend.settings({}) == {"durable": False, "quotas": None, "keepalive": None}
+        assert backend.settings({}) == DEFAULTS
 
     def test_the_environment_makes_them(self):
         environ = {
             "APPXMPP_DURABLE": "1",
             "APPXMPP_QUOTAS": "api_calls=10, invitations_sent=0",
             "APPXMPP_KEEPALIVE": "2.5",
+            "APPXMPP_APP_VERSION": "beta",
+            "APPXMPP_ADDRESSES": "appengine",
         }
         quotas = {"api_calls": 10, "invitations_sent": 0}
-        expected = {"durable": True, "quotas": quotas, "keepalive": 2.5}
+        expected = {"durable": True, "quotas": quotas, "keepalive": 2.5, "version": "beta", "addresses": "appengine"}
         assert backend.settings(environ) == expected
+
+    def test_an_app_yaml_names_the_version_where_the_component_is_called_after_it(self):
+        assert version_at("beta.latest.bot.example", "beta") == "beta"
+        assert version_at("beta.latest.bot.example", "Beta") == "Beta"
+        for domain, configured in [("bot.example", "1"), ("beta.latest.bot.example", "1"), ("xbeta.latest.b", "beta")]:
+            assert version_at(domain, configured) is None
 
     @pytest.mark.parametrize(
         ("name", "value"),
