@@ -50,6 +50,8 @@ struct State {
     closed: bool,
     /// Who waits for the outbox to be empty.
     wakers: Vec<Waker>,
+    /// Who waits for what is stored to be written.
+    writing: Vec<Waker>,
     /// What has come since the store was last given something.
     gathering: Gathering,
     /// The store has not answered yet.
@@ -122,6 +124,7 @@ impl LiveOutbox {
             acked: 0,
             closed: false,
             wakers: Vec::new(),
+            writing: Vec::new(),
             gathering: Gathering::default(),
             storing: false,
             company: Company::default(),
@@ -147,6 +150,7 @@ impl LiveOutbox {
         state.closed = true;
         let too_late = state.give_up_gathered();
         state.wake_if_drained();
+        state.wake_if_written();
         drop(state);
         self.wake.notify_one();
         too_late.group.settle(Err(closed()));
@@ -393,6 +397,7 @@ impl LiveOutbox {
             return;
         }
         state.outbox.written(count, position);
+        state.wake_if_written();
         let acked = state.acked;
         let up_to = if acked >= position { state.outbox.acked(acked) } else { None };
         state.wake_if_drained();
@@ -477,6 +482,20 @@ impl LiveOutbox {
         self.wake.notify_one();
     }
 
+    /// Resolves when what is stored and may go now is written to the stream: what is sent then comes
+    /// behind it.
+    pub async fn written_out(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            if state.closed || !state.outbox.has_next() {
+                return Poll::Ready(());
+            }
+            state.writing.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Resolves when nothing waits to be sent, or when waiting for that is no use. What is left is
     /// sent when the app is opened again.
     pub async fn drained(&self) {
@@ -537,6 +556,12 @@ impl State {
             self.outbox.not_stored(&accepted);
         }
         gathered
+    }
+
+    fn wake_if_written(&mut self) {
+        if self.closed || !self.outbox.has_next() {
+            self.writing.drain(..).for_each(Waker::wake);
+        }
     }
 
     fn wake_if_drained(&mut self) {

@@ -192,6 +192,10 @@ impl App {
     }
 
     fn stanza(&self, stanza: Stanza, arrived: &mut Arrived) {
+        let ask = |ping: &str| self.connection.try_send(ping).is_ok();
+        if self.barrier.as_ref().is_some_and(|barrier| barrier.answered(&stanza, ask)) {
+            return;
+        }
         let kind = match stanza.kind() {
             StanzaKind::Message => "message",
             StanzaKind::Presence => "presence",
@@ -201,13 +205,13 @@ impl App {
         self.metrics.stanza(Direction::In, kind);
         let Some(stanza) = self.archives.keep(stanza) else { return };
         let Some(stanza) = self.waiters.answer(stanza) else { return };
+        let config = self.config();
         if stanza.is_error()
-            && let Some(from) = stanza.from()
+            && let Some(from) = stanza.from().and_then(|from| from.prepared())
         {
-            self.known.forget(kind, from.as_str());
+            self.known.forget(kind, from, config.bounce_wait);
         }
         let iq = stanza.kind() == StanzaKind::Iq;
-        let config = self.config();
         let callback = config.callback_url.is_some();
         // With both, App Engine's services take what they know and the callback the rest.
         let service = config.url.is_some() && !(callback && iq);

@@ -1,6 +1,7 @@
 //! One app, live: its stream to the XMPP server, App Engine's service, and its webhooks.
 
 pub mod archive;
+pub mod barrier;
 pub mod known;
 pub mod waiters;
 
@@ -28,6 +29,7 @@ use crate::deliver::engine::Engine;
 use crate::metrics::{Direction, Metrics};
 use crate::rest::error::RestError;
 use archive::Archives;
+use barrier::Barrier;
 use known::Known;
 use stream::{Stream, utc};
 use waiters::Waiters;
@@ -47,6 +49,9 @@ pub struct App {
     pub archives: Arc<Archives>,
     /// What needs no watching.
     pub known: Known,
+    /// When no bounce can come any more. Where an app has several streams, what goes out on one may
+    /// come back on another, and nothing says so.
+    barrier: Option<Barrier>,
     /// The server inside the gateway that it is connected to.
     pub stage: Option<Stage>,
     connection: Connection,
@@ -126,6 +131,15 @@ impl App {
             self.stream.send_stanza(stanza, Vec::new()).await
         };
         self.within(sending, kind, failed).await
+    }
+
+    /// Waits until the server has dealt with what was sent before. It may never come to that.
+    pub async fn settled(&self) {
+        let Some(barrier) = &self.barrier else { return std::future::pending().await };
+        if let Some(outbox) = &self.outbox {
+            outbox.written_out().await;
+        }
+        barrier.pass(|ping| self.connection.try_send(ping).is_ok()).await;
     }
 
     async fn within(

@@ -11,6 +11,7 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 
 use super::App;
+use super::barrier::Barrier;
 use super::known::Known;
 use super::stream::Stream;
 use crate::config;
@@ -53,6 +54,10 @@ impl App {
             keepalive.idle = config.keepalive;
             keepalive.answer = config.keepalive_timeout;
         }
+        let barrier = (!wire.one_of_several).then(|| match wire.account {
+            Some(_) => Barrier::of_account(&wire.domain),
+            None => Barrier::of_component(&wire.domain),
+        });
         let service = Arc::new(Service::new(service_config(&config, &wire)?, store)?);
         let left = if keeps { service.restore_deliveries()? } else { Vec::new() };
         let runtime = tokio::runtime::Handle::current();
@@ -78,6 +83,7 @@ impl App {
             archives: Arc::default(),
             stage,
             known: Known::default(),
+            barrier,
             engine: Engine::new(Arc::clone(&config), Arc::clone(&metrics), stream.clone()),
             connection,
             service,

@@ -9,18 +9,12 @@ use appxmpp::stanza::{Stanza, StanzaKind};
 use appxmpp::{Jid, WireJid};
 use tokio::sync::oneshot;
 
-type Key = (String, String);
+type Key = (StanzaKind, String, String);
 
-/// Matches answers to waiting requests by sender and id.
+/// Matches answers to waiting requests by kind, sender and id.
 #[derive(Debug, Default)]
 pub struct Waiters {
-    waiting: Mutex<HashMap<Key, Waiter>>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    kind: StanzaKind,
-    sender: oneshot::Sender<Box<Stanza>>,
+    waiting: Mutex<HashMap<Key, oneshot::Sender<Box<Stanza>>>>,
 }
 
 /// A place in the queue; dropping it gives it up.
@@ -35,12 +29,12 @@ pub struct Wait {
 impl Waiters {
     /// Waits for what `to` answers to `id`; `None` if somebody else does already.
     pub fn wait(self: &Arc<Self>, kind: StanzaKind, to: &Jid, id: &str) -> Option<Wait> {
-        let key = (to.as_str().to_owned(), id.to_owned());
+        let key = (kind, to.as_str().to_owned(), id.to_owned());
         let (sender, answer) = oneshot::channel();
         match self.lock().entry(key.clone()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
-                place.insert(Waiter { kind, sender });
+                place.insert(sender);
                 Some(Wait { waiters: Arc::clone(self), key, answer })
             }
         }
@@ -57,15 +51,10 @@ impl Waiters {
         let (Some(from), Some(id), true) = (stanza.from(), stanza.id(), is_answer) else {
             return Some(stanza);
         };
-        let key = (name(from).to_owned(), id.to_owned());
-        let mut waiting = self.lock();
-        if waiting.get(&key).is_none_or(|waiter| waiter.kind != stanza.kind()) {
-            return Some(stanza);
-        }
-        let Some(waiter) = waiting.remove(&key) else { return Some(stanza) };
-        drop(waiting);
+        let key = (stanza.kind(), name(from).to_owned(), id.to_owned());
+        let Some(waiter) = self.lock().remove(&key) else { return Some(stanza) };
         // Gone in the meantime: the answer is a stanza like any other.
-        waiter.sender.send(Box::new(stanza)).err().map(|stanza| *stanza)
+        waiter.send(Box::new(stanza)).err().map(|stanza| *stanza)
     }
 
     /// How many requests wait.
@@ -78,7 +67,7 @@ impl Waiters {
         self.len() == 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Waiter>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, oneshot::Sender<Box<Stanza>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,6 +81,12 @@ impl Wait {
     pub async fn answer(&mut self) -> Option<Stanza> {
         (&mut self.answer).await.ok().map(|stanza| *stanza)
     }
+
+    /// The answer, if it has come by now. What comes later is a stanza like any other.
+    pub fn end(&mut self) -> Option<Stanza> {
+        self.answer.close();
+        self.answer.try_recv().ok().map(|stanza| *stanza)
+    }
 }
 
 impl Drop for Wait {
@@ -99,7 +94,7 @@ impl Drop for Wait {
         let mut waiting = self.waiters.lock();
         // The place may be somebody else's by now: only one whose receiver is this one's is closed.
         self.answer.close();
-        if waiting.get(&self.key).is_some_and(|waiter| waiter.sender.is_closed()) {
+        if waiting.get(&self.key).is_some_and(|waiter| waiter.is_closed()) {
             waiting.remove(&self.key);
         }
     }
@@ -146,8 +141,21 @@ mod tests {
         let first = waiters.wait(StanzaKind::Iq, &jid("bob@localhost"), "1").unwrap();
         assert!(waiters.wait(StanzaKind::Iq, &jid("bob@localhost"), "1").is_none());
         assert!(waiters.wait(StanzaKind::Iq, &jid("carol@localhost"), "1").is_some());
+        assert!(waiters.wait(StanzaKind::Message, &jid("bob@localhost"), "1").is_some());
         drop(first);
         assert!(waiters.wait(StanzaKind::Iq, &jid("bob@localhost"), "1").is_some());
+    }
+
+    #[test]
+    fn what_comes_after_the_end_of_a_wait_is_a_stanza_like_any_other() {
+        let bounce = || stanza("<message from='bob@localhost' id='1' type='error'/>");
+        let waiters = Arc::new(Waiters::default());
+        let mut wait = waiters.wait(StanzaKind::Message, &jid("bob@localhost"), "1").unwrap();
+        assert!(wait.end().is_none());
+        assert!(waiters.answer(bounce()).is_some());
+        let mut wait = waiters.wait(StanzaKind::Message, &jid("bob@localhost"), "1").unwrap();
+        assert!(waiters.answer(bounce()).is_none());
+        assert!(wait.end().is_some(), "it came before the end");
     }
 
     #[test]

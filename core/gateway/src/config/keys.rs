@@ -111,7 +111,7 @@ keys! {
     "app" strict_mod_rest Bool = "false"
         "Behave as Prosody's mod_rest does wherever that neither crashes nor loses a stanza."
     "app" bounce_wait_ms Number = "50"
-        "How long POST /rest waits for the server to bounce a message or presence, so that the answer can carry the error. 0 never waits."
+        "How long POST /rest waits at most for the server to bounce a message or presence, so that the answer can carry the error. It ends as soon as the server answers a ping behind the stanza. 0 never waits."
     "app" iq_timeout_seconds Number = "120"
         "How long POST /rest waits for the answer to an iq, unless Prosody-Rest-Timeout says otherwise."
     "app" iq_max_timeout_seconds Number = "300"

@@ -206,13 +206,45 @@ struct Watch {
 impl Outgoing {
     async fn send(self, app: &App, config: &config::App) -> Result<Response<Body>, RestError> {
         app.send(&self.xml, self.kind).await?;
-        if let Some(mut watch) = self.watch {
-            match tokio::time::timeout(config.bounce_wait, watch.wait.answer()).await {
-                Ok(Some(bounce)) => return Ok(document(config, &bounce, self.media)),
-                _ => app.known.insert(self.kind, watch.type_.as_deref(), watch.to.as_str()),
-            }
+        if let Some(watch) = self.watch
+            && let Some(bounce) = watch.bounce(app, self.kind, config.bounce_wait).await
+        {
+            return Ok(document(config, &bounce, self.media));
         }
         Ok(empty(StatusCode::ACCEPTED))
+    }
+}
+
+impl Watch {
+    /// The stanza's bounce, if it comes before the server has dealt with what follows the stanza, and
+    /// within `limit`.
+    async fn bounce(mut self, app: &App, kind: &str, limit: Duration) -> Option<Stanza> {
+        let host = self.to.domainpart();
+        let is_late = app.known.is_late(host);
+        let settled = async {
+            match is_late {
+                true => std::future::pending().await,
+                false => app.settled().await,
+            }
+        };
+        let bounce = async {
+            tokio::select! {
+                biased;
+                bounce = self.wait.answer() => bounce,
+                () = settled => None,
+            }
+        };
+        if let Ok(Some(bounce)) = tokio::time::timeout(limit, bounce).await {
+            return Some(bounce);
+        }
+        if is_late {
+            app.known.not_late(host);
+        }
+        // First this: a bounce that comes after the end takes it back.
+        app.known.insert(kind, self.type_.as_deref(), self.to.as_str());
+        let last = self.wait.end()?;
+        app.known.forget(kind, &self.to, Duration::ZERO);
+        Some(last)
     }
 }
 
