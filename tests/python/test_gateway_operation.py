@@ -78,6 +78,32 @@ def test_the_service_manager_is_told(server: Server) -> None:
     folders.remove(place)
 
 
+def test_a_reload_keeps_what_the_callback_chose_and_asks_a_new_one(server: Server, callback: Callback) -> None:
+    callback.options = http_answer(200, [("Accept", "application/json")])
+    chose = "the callback chose its media type.*json"
+    with Gateway([app(server)]) as gateway, Phone(server, server.account("chooser")) as phone:
+
+        def posted() -> str:
+            phone.send("<message to='bot@myapp.localhost' type='chat' id='m'><body>hi</body></message>")
+            return callback.posts.wait().headers["Content-Type"]
+
+        gateway.wait_ready()
+        with_callback = app(server, callback_url=callback.url)
+        gateway.configure([with_callback])
+        gateway.process.signal(signal.SIGHUP)
+        gateway.process.wait_for_line("reloaded: callback_url", chose)
+        assert posted() == "application/json"
+        gateway.configure([{**with_callback, "credentials": ["Bearer new"]}])
+        gateway.process.signal(signal.SIGHUP)
+        gateway.process.wait_for_line("reloaded: credentials")
+        assert posted() == "application/json"
+        with Callback() as other:
+            other.options = http_answer(200, [("Accept", "application/x-www-form-urlencoded")])
+            gateway.configure([{**with_callback, "callback_url": other.url}])
+            gateway.process.signal(signal.SIGHUP)
+            gateway.process.wait_for_line("the callback chose its media type.*urlencoded")
+
+
 def test_sighup_takes_over_what_can_change_and_names_the_rest(server: Server, callback: Callback) -> None:
     first, second = "Bearer first", "Bearer second"
     message = "<message to='myapp.localhost' type='chat'><body>x</body></message>"

@@ -161,6 +161,7 @@ class Callback:
         self._tls = tls
         self.posts: Inbox[Post] = Inbox("callback")
         self.answer: Callable[[Post], bytes] = lambda _: b"HTTP/1.1 204 No Content\r\n\r\n"
+        self.options = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
@@ -184,7 +185,7 @@ class Callback:
                     headers[name.title()] = value.strip()
                 body = reader.read(int(headers.get("Content-Length", 0)))
                 if method == "OPTIONS":
-                    connection.sendall(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
+                    connection.sendall(self.options)
                     continue
                 post = Post(method, path, headers, body)
                 self.posts.put(post)

@@ -112,10 +112,7 @@ impl App {
         });
         let task = tokio::spawn(Arc::clone(&app).run());
         *app.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-        if app.config().callback_url.is_some() {
-            let engine = Arc::clone(&app.engine);
-            tokio::spawn(async move { engine.probe().await });
-        }
+        app.engine.begin_probe();
         Ok(app)
     }
 }

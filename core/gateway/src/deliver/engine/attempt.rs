@@ -121,7 +121,7 @@ impl<O: Outbox> Engine<O> {
     }
 
     /// Asks the callback what it would like to get, as mod_rest does when a host is loaded.
-    pub async fn probe(&self) {
+    pub(super) async fn probe(&self) {
         let live = self.live();
         let Some(url) = &live.app.callback_url else { return };
         let own = Inbound {

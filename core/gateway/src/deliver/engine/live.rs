@@ -22,12 +22,30 @@ pub(super) struct Live {
     pub(super) url: Option<Target>,
     /// Where callbacks go, if that is the same for all of them.
     pub(super) callback: Option<Target>,
-    /// What callbacks are posted as; the callback may choose another than the settings.
-    pub(super) media: Mutex<Media>,
+    /// What callbacks are posted as; the callback may choose another than the settings, also while
+    /// others are put in their place.
+    pub(super) media: Arc<Mutex<Media>>,
 }
 
 impl Live {
     pub(super) fn new(app: Arc<config::App>) -> Arc<Self> {
+        let media = Arc::new(Mutex::new(app.callback_media));
+        Self::with_media(app, media)
+    }
+
+    /// `app` in the place of these, and whether its callback has still to be asked what it would like
+    /// to get.
+    pub(super) fn followed_by(&self, app: Arc<config::App>) -> (Arc<Self>, bool) {
+        let before = &self.app;
+        let is_asked =
+            before.callback_url == app.callback_url && before.callback_media == app.callback_media;
+        match is_asked {
+            true => (Self::with_media(app, Arc::clone(&self.media)), false),
+            false => (Self::new(app), true),
+        }
+    }
+
+    fn with_media(app: Arc<config::App>, media: Arc<Mutex<Media>>) -> Arc<Self> {
         let agent = if app.strict {
             HeaderValue::from_static("Prosody XMPP Server")
         } else {
@@ -39,7 +57,7 @@ impl Live {
             url: target(&app.url),
             callback: target(&app.callback_url).filter(|_| is_fixed),
             signer: Signer::new(app.webhook_secret.expose()),
-            media: Mutex::new(app.callback_media),
+            media,
             agent,
             app,
         })

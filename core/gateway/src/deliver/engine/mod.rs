@@ -85,12 +85,24 @@ impl<O: Outbox> Engine<O> {
     }
 
     /// Goes by other settings from the next delivery on.
-    pub fn reload(&self, app: Arc<config::App>) {
+    pub fn reload(self: &Arc<Self>, app: Arc<config::App>) {
         self.lock().inbox.set_retry(app.retry());
         if self.live().app.callback_trust != app.callback_trust {
             self.poster.set_trust(Arc::clone(&app.callback_trust));
         }
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Live::new(app);
+        let (live, is_new) = self.live().followed_by(app);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+        if is_new {
+            self.begin_probe();
+        }
+    }
+
+    /// [Asks](Self::probe) the callback, if there is one, in a task of its own.
+    pub fn begin_probe(self: &Arc<Self>) {
+        if self.live().app.callback_url.is_some() {
+            let engine = Arc::clone(self);
+            tokio::spawn(async move { engine.probe().await });
+        }
     }
 
     fn live(&self) -> Arc<Live> {
