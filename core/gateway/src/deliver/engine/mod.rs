@@ -316,3 +316,6 @@ fn route(delivery: &Delivery) -> Route {
         InboundService::Error => Route::Error,
     }
 }
+
+#[cfg(test)]
+mod tests;
