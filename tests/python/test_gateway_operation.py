@@ -78,6 +78,28 @@ def test_the_service_manager_is_told(server: Server) -> None:
     folders.remove(place)
 
 
+def test_the_service_manager_is_told_of_a_stream_that_is_lost() -> None:
+    place = folders.folder("notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(place / "socket"))
+        manager.settimeout(PATIENCE)
+
+        def hear(status: str) -> None:
+            while status not in manager.recv(4096).decode().split("\n"):
+                pass
+
+        with (
+            KINDS["prosody"]() as server,
+            Gateway([app(server)], env={"NOTIFY_SOCKET": str(place / "socket")}),
+        ):
+            hear("STATUS=serving HTTP, every stream is up")
+            server.stop()
+            hear("STATUS=serving HTTP, myapp: no stream to the XMPP server")
+            server.start()
+            hear("STATUS=serving HTTP, every stream is up")
+    folders.remove(place)
+
+
 def test_a_reload_keeps_what_the_callback_chose_and_asks_a_new_one(server: Server, callback: Callback) -> None:
     callback.options = http_answer(200, [("Accept", "application/json")])
     chose = "the callback chose its media type.*json"

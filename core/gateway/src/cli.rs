@@ -2,16 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::service::address::Presentation;
 use appxmpp::{Error, ErrorKind};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tokio::sync::watch;
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
-use crate::{deadletters, doctor, log, notify, reload, send, shutdown, terminal};
+use crate::{deadletters, doctor, health, log, notify, reload, send, shutdown, terminal};
 
 /// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
 #[derive(Debug, Parser)]
@@ -217,7 +219,7 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
         })?;
         let (refused, mut refusal) = tokio::sync::mpsc::channel(1);
         let path = path.map(Path::to_owned);
-        let started = |gateway: &std::sync::Arc<Gateway>, addresses: Addresses| {
+        let started = |gateway: &Arc<Gateway>, addresses: Addresses| {
             tracing::info!(
                 listen = addresses.http,
                 metrics = addresses.metrics.unwrap_or_default(),
@@ -227,19 +229,18 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
             notify::ready("serving HTTP, not connected to the XMPP server yet");
             tokio::spawn(notify::watchdog());
             let again = move || load(path.as_deref());
-            if let Err(error) = reload::watch(std::sync::Arc::clone(gateway), again) {
+            if let Err(error) = reload::watch(Arc::clone(gateway), again) {
                 tracing::error!("SIGHUP will not reload the configuration: {error}");
             }
-            let gateway = std::sync::Arc::clone(gateway);
-            tokio::spawn(async move {
-                for app in gateway.apps() {
+            for app in gateway.apps() {
+                tokio::spawn(follow(Arc::clone(gateway), app.ups_and_downs()));
+                let (app, refused) = (Arc::clone(app), refused.clone());
+                tokio::spawn(async move {
                     if let Err(error) = app.ready().await {
                         let _ = refused.send(error).await;
-                        return;
                     }
-                }
-                notify::status("serving HTTP, every stream is up");
-            });
+                });
+            }
         };
         let running = Gateway::run(config, stop, started);
         tokio::select! {
@@ -250,6 +251,15 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
     notify::stopping();
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Tells the service manager of each change of a stream.
+async fn follow(gateway: Arc<Gateway>, mut up: watch::Receiver<bool>) {
+    // It may be up by now.
+    up.mark_changed();
+    while up.changed().await.is_ok() {
+        notify::status(&format!("serving HTTP, {}", health::summary(&gateway)));
+    }
 }
 
 fn man(folder: &Path) -> appxmpp::Result<()> {

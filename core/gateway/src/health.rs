@@ -7,6 +7,7 @@ use axum::extract::State;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::app::App;
 use crate::gateway::Gateway;
 
 /// `/healthz`: the process answers.
@@ -18,20 +19,31 @@ pub async fn alive() -> Response<Body> {
 pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response<Body> {
     let mut lines = String::new();
     for app in gateway.apps() {
-        let state = match app.is_ready() {
-            true => "ready",
-            false if app.is_standby() => {
-                "standby: another process has the stream to the XMPP server"
-            }
-            false if app.is_taking_over() => {
-                "taking over: what another process left comes first, within some seconds"
-            }
-            false => "no stream to the XMPP server",
-        };
-        lines.push_str(&format!("{}: {state}\n", app.config().name));
+        lines.push_str(&format!("{}: {}\n", app.config().name, state(app)));
     }
     let status = if gateway.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, "text/plain", lines)
+}
+
+fn state(app: &App) -> &'static str {
+    match app.is_ready() {
+        true => "ready",
+        false if app.is_standby() => "standby: another process has the stream to the XMPP server",
+        false if app.is_taking_over() => {
+            "taking over: what another process left comes first, within some seconds"
+        }
+        false => "no stream to the XMPP server",
+    }
+}
+
+/// How the streams are, in one line.
+pub fn summary(gateway: &Gateway) -> String {
+    let down = gateway.apps().iter().filter(|app| !app.is_ready());
+    let down: Vec<_> = down.map(|app| format!("{}: {}", app.config().id, state(app))).collect();
+    match down.is_empty() {
+        true => "every stream is up".to_owned(),
+        false => down.join("; "),
+    }
 }
 
 /// `/metrics`: OpenMetrics text.

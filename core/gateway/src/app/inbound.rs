@@ -167,6 +167,7 @@ impl App {
             Event::Ready => {
                 tracing::info!(app, "the stream is up");
                 self.metrics.stream(app, true);
+                self.up.send_replace(true);
                 if !self.service.addresses().is_account() {
                     self.service.handle_ready(now);
                 }
@@ -183,6 +184,7 @@ impl App {
                     None => tracing::warn!(app, "the stream is down for good: {reason}"),
                 }
                 self.metrics.stream(app, false);
+                self.up.send_replace(false);
                 let label = if retry_in.is_some() { "lost" } else { "refused" };
                 self.metrics.reconnect(app, label);
                 self.service.handle_disconnected();

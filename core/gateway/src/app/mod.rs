@@ -19,7 +19,7 @@ use appxmpp::service::{MessageCall, Sending, Service, Status};
 use appxmpp::store::DeadLetter;
 use appxmpp::{Jid, Result};
 use http::HeaderValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -66,6 +66,8 @@ pub struct App {
     /// Told when other processes have taken over from this one.
     evicted: Arc<Notify>,
     engine: Arc<Engine<Stream>>,
+    /// Whether the stream is up, as far as has been said.
+    up: watch::Sender<bool>,
     /// Its settings; a reload changes them.
     config: RwLock<Arc<config::App>>,
     /// What it counts.
@@ -88,6 +90,11 @@ impl App {
     /// Whether the stream is up.
     pub fn is_ready(&self) -> bool {
         self.connection.is_ready()
+    }
+
+    /// Says each time whether the stream is up now.
+    pub fn ups_and_downs(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// Whether another process has the stream, and this one waits for its end.

@@ -8,7 +8,7 @@ use appxmpp::service::{InboundServices, OutboxLimits, Service, ServiceConfig};
 use appxmpp::store::Store;
 use appxmpp::{Jid, Result};
 use http::HeaderValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::App;
 use super::barrier::Barrier;
@@ -93,6 +93,7 @@ impl App {
             task: Mutex::default(),
             news: Notify::new(),
             evicted,
+            up: watch::Sender::new(false),
             metrics,
             config: RwLock::new(config),
         });

@@ -40,7 +40,12 @@ pub async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answe
     let media = ErrorMedia::of_answer(header(&head.headers, ACCEPT));
     let app = match gateway.app_for(host(&head.headers, &head.uri)) {
         Ok(app) => app,
-        Err(error) => return counted(gateway, refusal_as(None, media, &error)).into(),
+        Err(error) => {
+            let strict = gateway.apps().iter().all(|app| app.config().strict);
+            let mut response = refusal_as(None, media, &error);
+            cors(strict, response.headers_mut());
+            return counted(gateway, response).into();
+        }
     };
     let config = app.config();
     // Nobody reads the body of another method's request.
@@ -117,7 +122,8 @@ async fn prepare(
         Method::OPTIONS => return Ok(Step::Answer(empty(StatusCode::OK))),
         Method::POST => {}
         Method::GET | Method::HEAD if path.is_empty() => return Ok(Step::Answer(moved())),
-        Method::GET => {}
+        // A HEAD is a GET whose response's body is not sent.
+        Method::GET | Method::HEAD => {}
         _ if config.strict => return Err(RestError::bare(StatusCode::NOT_FOUND)),
         _ => return Err(RestError::METHOD),
     }
@@ -127,7 +133,7 @@ async fn prepare(
         return Err(error);
     }
     let accept = header(&head.headers, ACCEPT);
-    if head.method == Method::GET {
+    if head.method != Method::POST {
         if path == "echo" {
             return Err(RestError::MEDIA_TYPE);
         }
