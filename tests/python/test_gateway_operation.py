@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,41 @@ def test_a_reload_keeps_what_the_callback_chose_and_asks_a_new_one(server: Serve
             gateway.configure([{**with_callback, "callback_url": other.url}])
             gateway.process.signal(signal.SIGHUP)
             gateway.process.wait_for_line("the callback chose its media type.*urlencoded")
+
+
+@contextlib.contextmanager
+def limited(server: Server, nofile: str, idle: int, served: int) -> Iterator[Gateway]:
+    """A gateway that may have so many files open (SOFT:HARD), when it serves `served` of `idle` connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        gateway = stack.enter_context(Gateway([app(server)], command=["prlimit", f"--nofile={nofile}", binary()]))
+        gateway.wait_ready()
+        for _ in range(idle):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), PATIENCE))
+        until(lambda: idlers(gateway) >= served, what="idle connections")
+        yield gateway
+        assert "cannot accept" not in gateway.process.output()
+
+
+def test_a_low_limit_of_open_files_is_raised(server: Server) -> None:
+    with limited(server, "1024:8192", idle=1300, served=1300) as gateway:
+        assert gateway.request("GET", "/healthz", timeout=5).status == 200
+        gateway.process.wait_for_line("may have 8192 files open, so that max_connections is 7936, not 16384")
+
+
+def test_a_limit_of_open_files_is_kept_to(server: Server) -> None:
+    with limited(server, "256:256", idle=100, served=64) as gateway:
+        gateway.process.wait_for_line("may have 256 files open, so that max_connections is 64, not 16384")
+        health = f"http://127.0.0.1:{gateway.metrics_port}/healthz"
+        with urllib.request.urlopen(health, timeout=5) as page:
+            assert page.status == 200
+
+
+def idlers(gateway: Gateway) -> int:
+    found = re.search(r"^appxmpp_http_connections (\d+)$", gateway.metrics(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def test_sighup_takes_over_what_can_change_and_names_the_rest(server: Server, callback: Callback) -> None:

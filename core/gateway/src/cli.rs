@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::config::{self, Config, Process};
 use crate::gateway::{Addresses, Gateway};
-use crate::{deadletters, doctor, health, log, notify, reload, send, shutdown, terminal};
+use crate::{
+    deadletters, descriptors, doctor, health, log, notify, reload, send, shutdown, terminal,
+};
 
 /// App Engine's chat service and mod_rest's HTTP interface in front of any XMPP server.
 #[derive(Debug, Parser)]
@@ -212,6 +214,7 @@ fn runtime(apps: usize) -> appxmpp::Result<tokio::runtime::Runtime> {
 fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
     let config = load(path)?;
     log::start(&config.log);
+    let config = descriptors::fit(config);
     let runtime = runtime(config.apps.len())?;
     let result = runtime.block_on(async {
         let stop = shutdown::watch().map_err(|error| {
@@ -228,7 +231,7 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
             );
             notify::ready("serving HTTP, not connected to the XMPP server yet");
             tokio::spawn(notify::watchdog());
-            let again = move || load(path.as_deref());
+            let again = move || load(path.as_deref()).map(descriptors::fit);
             if let Err(error) = reload::watch(Arc::clone(gateway), again) {
                 tracing::error!("SIGHUP will not reload the configuration: {error}");
             }

@@ -14,6 +14,9 @@ use crate::rest::error::RestError;
 use crate::server::Server;
 use crate::{console, routes, shutdown, terminal};
 
+/// How many connections may be open where `/metrics` is.
+pub(crate) const SIDE_CONNECTIONS: usize = 128;
+
 /// Everything that runs.
 pub struct Gateway {
     /// The HTTP server's settings.
@@ -104,7 +107,8 @@ impl Gateway {
             closed.clone(),
         ));
         if let Some(side) = side {
-            let http = gateway.http.clone();
+            let most = gateway.http.max_connections.min(SIDE_CONNECTIONS);
+            let http = config::Http { max_connections: most, ..gateway.http.clone() };
             let metrics = Arc::clone(&gateway.metrics);
             tokio::spawn(side.serve(routes::side(Arc::clone(&gateway)), http, metrics, closed));
         }

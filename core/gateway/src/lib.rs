@@ -24,6 +24,7 @@ pub mod send;
 pub mod server;
 pub mod shutdown;
 
+mod descriptors;
 mod id;
 mod patience;
 mod terminal;

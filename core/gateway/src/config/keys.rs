@@ -128,7 +128,7 @@ keys! {
     "http" metrics Text = "\"127.0.0.1:5281\""
         "Where /metrics, /healthz and /readyz are served; \"off\" serves them nowhere. The two health pages are also on listen."
     "http" max_connections Number = "16384"
-        "How many HTTP connections may be open; more wait in the kernel's queue."
+        "How many HTTP connections may be open, as far as the limit of open files has room for them; more wait in the kernel's queue."
     "http" header_timeout_seconds Number = "15"
         "How long a client may take to send a request's head, or to keep an idle connection."
     "http" body_timeout_seconds Number = "30"
