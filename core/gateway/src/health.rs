@@ -39,7 +39,7 @@ fn state(app: &App) -> &'static str {
 /// How the streams are, in one line.
 pub fn summary(gateway: &Gateway) -> String {
     let down = gateway.apps().iter().filter(|app| !app.is_ready());
-    let down: Vec<_> = down.map(|app| format!("{}: {}", app.config().id, state(app))).collect();
+    let down: Vec<_> = down.map(|app| format!("{}: {}", app.config().name, state(app))).collect();
     match down.is_empty() {
         true => "every stream is up".to_owned(),
         false => down.join("; "),

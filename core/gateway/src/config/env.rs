@@ -4,6 +4,7 @@ use appxmpp::Result;
 use toml::{Table, Value};
 
 use super::keys::{KEYS, Key, Type};
+use super::resolve::default_id;
 use super::{Surroundings, apps, config, lone};
 
 /// Overlays every variable that is set.
@@ -16,7 +17,7 @@ pub(super) fn overlay(root: &mut Table, around: &dyn Surroundings) -> Result<()>
             table.insert(key.name.to_owned(), value);
         }
     }
-    let names: Vec<_> = apps(root).map(|app| (text(app, "id"), text(app, "version"))).collect();
+    let names: Vec<_> = apps(root).map(|app| (app_id(app), text(app, "version"))).collect();
     for (index, (id, version)) in names.iter().enumerate() {
         match (id, version) {
             (Some(id), None) => overlay_app(root, index, &["app", id], around)?,
@@ -43,6 +44,9 @@ fn overlay_app(
     for key in KEYS.iter().filter(|key| key.table == "app") {
         let name = variable(&[prefix, &[key.name]].concat());
         let Some(text) = around.var(&name) else { continue };
+        if key.name == "backend" && leads_to_a_gateway(&text) {
+            continue;
+        }
         let value = value(key, &name, &text)?;
         let list = root.entry("app").or_insert_with(|| Value::Array(Vec::new()));
         let list = list.as_array_mut().ok_or_else(|| config("app must be a list: [[app]]"))?;
@@ -67,6 +71,17 @@ fn replace_twin(app: &mut Table, name: &str) {
 
 fn text(app: &Table, key: &str) -> Option<String> {
     app.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The id that names an app's variables: its own, or what the domain says.
+fn app_id(app: &Table) -> Option<String> {
+    let version = text(app, "version");
+    text(app, "id").or_else(|| default_id(&text(app, "backend")?, version.as_deref()))
+}
+
+/// Whether a backend is what the app's own processes have in this variable: the way to a gateway.
+pub(super) fn leads_to_a_gateway(backend: &str) -> bool {
+    ["http://", "https://", "http+unix://"].iter().any(|scheme| backend.starts_with(scheme))
 }
 
 fn subtable<'t>(root: &'t mut Table, name: &str) -> Result<&'t mut Table> {

@@ -12,10 +12,12 @@ use appxmpp::store::PostgresStore;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
 
+use super::env::leads_to_a_gateway;
 use super::keys::{self, Type};
 use super::types::{App, Config, Event, Http, Listen, Log, LogFormat, Store};
 use super::{Surroundings, apps, config};
 use crate::deliver::trust::Trust;
+use crate::gateway::host_of;
 use crate::rest::auth::Keyring;
 use crate::rest::media::Media;
 use crate::rest::path::Kind;
@@ -34,21 +36,16 @@ pub(super) fn resolve(root: Table, around: &dyn Surroundings) -> Result<Config> 
     };
     let list = apps(&root).map(|table| app(table, around)).collect::<Result<Vec<_>>>()?;
     if list.is_empty() {
-        return Err(config(
-            "no app is configured: add an [[app]] table with backend = \"component://DOMAIN@HOST\", \
-             or set APPXMPP_BACKEND",
-        ));
+        return Err(no_backend("no app is configured: add an [[app]] table with", around));
     }
-    for (index, app) in list.iter().enumerate() {
-        if list[..index].iter().any(|other| other.domain == app.domain) {
-            return Err(config(format!("two apps have the domain {}", app.domain)));
-        }
-    }
+    distinct(&list)?;
     let top = Section { name: "", table: &root };
-    let (outbox, store) = (outbox(&section("store")), store(&section("store"))?);
+    let (outbox, store) = (outbox(&section("store")), store(&section("store"), around)?);
+    let (http, console) = (http(&section("http"))?, console(&section("console"), &list)?);
+    apart(&http, console)?;
     Ok(Config {
-        console: console(&section("console"), &list)?,
-        http: http(&section("http"))?,
+        console,
+        http,
         outbox: outbox.filter(|_| store != Store::Memory),
         store,
         log: log(&section("log"))?,
@@ -117,12 +114,8 @@ impl Section<'_> {
 
 fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
     let app = Section { name: "app", table };
-    let url = app.text("backend").ok_or_else(|| {
-        config(
-            "an [[app]] has no backend: write backend = \"component://DOMAIN@HOST[:PORT]\", \
-             or set APPXMPP_BACKEND",
-        )
-    })?;
+    let no_url = || no_backend("an [[app]] has no backend: write", around);
+    let url = app.text("backend").ok_or_else(no_url)?;
     let (domain, inline) = split_backend(&url)?;
     let version = app.text("version");
     let addresses =
@@ -142,7 +135,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
     let services = app.words("inbound_services", service, &SERVICES.join(", "))?;
     let kinds = app.words("callback_stanzas", Kind::from_name, "message, presence, iq")?;
     Ok(App {
-        keyring: Keyring::new(&*domain, Some(secret.clone()), credentials(&app, around)?),
+        keyring: Keyring::new(&*domain, Some(secret.clone()), credentials(&app, &[&name], around)?),
         backend: inline.url,
         development,
         hosts: app.list("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -159,7 +152,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         callback_stanzas: kinds,
         callback_events: app.words("callback_events", event, "bare, full, host")?,
         webhook_secret: webhook.unwrap_or_else(|| secret.clone()),
-        webhook_timeout: app.seconds("webhook_timeout_seconds"),
+        webhook_timeout: webhook_timeout(&app)?,
         webhook_deadline: app.seconds("webhook_deadline_seconds"),
         webhook_pause: app.milliseconds("webhook_pause_ms"),
         webhook_longest_pause: app.seconds("webhook_longest_pause_seconds"),
@@ -178,6 +171,77 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         domain,
         secret,
     })
+}
+
+fn no_backend(what: &str, around: &dyn Surroundings) -> appxmpp::Error {
+    let elsewhere = around.var("APPXMPP_BACKEND").is_some_and(|url| leads_to_a_gateway(&url));
+    let variable = match elsewhere {
+        true => {
+            "; APPXMPP_BACKEND in the environment is the way to a gateway, for the app's processes"
+        }
+        false => ", or set APPXMPP_BACKEND",
+    };
+    config(format!("{what} backend = \"component://DOMAIN@HOST[:PORT]\"{variable}"))
+}
+
+/// Apps that a request, a metric or a command could not tell apart are refused.
+fn distinct(apps: &[App]) -> Result<()> {
+    for (index, app) in apps.iter().enumerate() {
+        for other in &apps[..index] {
+            if other.domain == app.domain {
+                return Err(config(format!("two apps have the domain {}", app.domain)));
+            }
+            if other.name == app.name {
+                return Err(config(format!(
+                    "the apps {} and {} have one id, {:?}: give each an id of its own",
+                    other.domain, app.domain, app.name
+                )));
+            }
+            let both = claimed(app, other).or_else(|| claimed(other, app));
+            if let Some(host) = both {
+                return Err(config(format!(
+                    "the apps {:?} and {:?} both answer to the Host {host:?}: leave it out of one's hosts",
+                    other.name, app.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What of the `hosts` of `app` is another one's too.
+fn claimed<'a>(app: &'a App, other: &App) -> Option<&'a String> {
+    let own = host_of(&other.domain);
+    app.hosts.iter().find(|host| other.hosts.contains(host) || host.eq_ignore_ascii_case(own))
+}
+
+/// Each address is listened on once.
+fn apart(http: &Http, console: Option<SocketAddr>) -> Result<()> {
+    let places = [
+        ("listen in [http]", Some(http.listen.clone())),
+        ("metrics in [http]", http.metrics.clone()),
+        ("listen in [console]", console.map(Listen::Tcp)),
+    ];
+    let is_chosen_later = |place: &Listen| matches!(place, Listen::Tcp(it) if it.port() == 0);
+    for (index, (key, place)) in places.iter().enumerate() {
+        let Some(place) = place.as_ref().filter(|place| !is_chosen_later(place)) else { continue };
+        if let Some((other, _)) = places[..index].iter().find(|(_, it)| it.as_ref() == Some(place))
+        {
+            return Err(config(format!(
+                "{other} and {key} are the same address: give one of them another port"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn webhook_timeout(app: &Section<'_>) -> Result<Duration> {
+    match app.seconds("webhook_timeout_seconds") {
+        Duration::ZERO => Err(config(
+            "webhook_timeout_seconds is 0, which no webhook can keep to: give it at least 1 second",
+        )),
+        timeout => Ok(timeout),
+    }
 }
 
 /// What a backend URL says beside the domain.
@@ -224,6 +288,13 @@ fn own_domain(domain: &str, wrong: &dyn Fn(&str) -> appxmpp::Error) -> Result<St
     Ok(jid.domainpart().to_owned())
 }
 
+/// What the app at `backend` is called unless it says so, if it is a backend.
+pub(super) fn default_id(backend: &str, version: Option<&str>) -> Option<String> {
+    let (own, _) = split_backend(backend).ok()?;
+    let addresses = Addresses::of_own(&Jid::parse(&own).ok()?, None, version).ok()?;
+    Some(addresses.app_id().to_owned())
+}
+
 /// A secret from its key, its file, or systemd's credentials directory, where it may be that of one of
 /// `names`.
 fn secret(
@@ -236,37 +307,57 @@ fn secret(
     let (plain, file) = (app.text(name), app.text(&file_key));
     match (plain, file) {
         (Some(_), Some(_)) => Err(config(format!("set {name} or {file_key}, not both"))),
+        (Some(text), None) if text.is_empty() => {
+            let own = names.first().unwrap_or(&"");
+            Err(config(format!("{name} of app {own:?} is empty: write it, or leave the key out")))
+        }
         (Some(text), None) => Ok(Some(Secret::new(text))),
         (None, Some(path)) => read_secret(&file_key, Path::new(&path), around).map(Some),
         (None, None) => {
-            let Some(directory) = around.var("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-            let directory = PathBuf::from(directory);
-            let own = names.iter().map(|own| format!("{name}.{own}"));
-            let mut files = own.chain([name.to_owned()]);
-            let found = files.find_map(|file| around.read(&directory.join(file)).ok());
-            Ok(found.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']))))
+            let found = credential_of(name, names, around);
+            found.map(|(path, text)| of_file("the credential", &path, &text)).transpose()
         }
     }
+}
+
+/// What systemd's credentials directory has for an app under `name.ID`, or for a lone one under `name`.
+fn credential_of(name: &str, ids: &[&str], around: &dyn Surroundings) -> Option<(PathBuf, String)> {
+    let own = ids.iter().find_map(|id| credential(&format!("{name}.{id}"), around));
+    own.or_else(|| credential(name, around))
+}
+
+/// What systemd's credentials directory has under `name`.
+fn credential(name: &str, around: &dyn Surroundings) -> Option<(PathBuf, String)> {
+    let path = Path::new(&around.var("CREDENTIALS_DIRECTORY")?).join(name);
+    around.read(&path).ok().map(|text| (path, text))
 }
 
 fn read_secret(key: &str, path: &Path, around: &dyn Surroundings) -> Result<Secret> {
     let text = around
         .read(path)
         .map_err(|error| config(format!("cannot read {key} {}: {error}", path.display())))?;
+    of_file(key, path, &text)
+}
+
+fn of_file(what: &str, path: &Path, text: &str) -> Result<Secret> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(config(format!("{key} {} is empty", path.display())));
+        return Err(config(format!("{what} {} is empty", path.display())));
     }
     Ok(Secret::new(text))
 }
 
-fn credentials(app: &Section<'_>, around: &dyn Surroundings) -> Result<Vec<Secret>> {
+fn credentials(app: &Section<'_>, ids: &[&str], around: &dyn Surroundings) -> Result<Vec<Secret>> {
     let mut values = app.list("credentials");
+    let lines =
+        |text: &str| -> Vec<_> { text.lines().map(|line| line.trim().to_owned()).collect() };
     if let Some(path) = app.text("credentials_file") {
         let text = around
             .read(Path::new(&path))
             .map_err(|error| config(format!("cannot read credentials_file {path}: {error}")))?;
-        values.extend(text.lines().map(|line| line.trim().to_owned()));
+        values.extend(lines(&text));
+    } else if let Some((_, text)) = credential_of("credentials", ids, around) {
+        values.extend(lines(&text));
     }
     values.retain(|value| !value.is_empty());
     let whole = |value: &String| value.split_once(' ').is_some_and(|(_, rest)| !rest.is_empty());
@@ -380,8 +471,12 @@ fn console(console: &Section<'_>, apps: &[App]) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-fn store(store: &Section<'_>) -> Result<Store> {
-    let url = store.text("url").unwrap_or_default();
+fn store(store: &Section<'_>, around: &dyn Surroundings) -> Result<Store> {
+    let given = store.table.contains_key("url");
+    let url = match credential("store_url", around).filter(|_| !given) {
+        Some((path, text)) => of_file("the credential", &path, &text)?.expose().to_owned(),
+        None => store.text("url").unwrap_or_default(),
+    };
     match url.split_once(':') {
         Some(("memory", _)) => Ok(Store::Memory),
         Some(("sqlite", path)) if !path.trim_start_matches('/').is_empty() => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::secret::Secret;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -53,6 +54,12 @@ const AUTHORITY: &str = include_str!("test-ca.pem");
 const SMALL: &str = r#"
 [[app]]
 backend = "component://bot.example.net@127.0.0.1:5347"
+secret = "s"
+"#;
+
+const OTHER: &str = r#"
+[[app]]
+backend = "component://other.example@127.0.0.1:5347"
 secret = "s"
 "#;
 
@@ -198,6 +205,19 @@ fn secrets_come_from_systemd_credentials_too() {
         .file("/run/credentials/appxmpp/secret.bot", "from systemd\n")
         .file("/run/credentials/appxmpp/secret", "of another\n");
     assert_eq!(fake.load().unwrap().apps[0].secret.expose(), "from systemd");
+    let fake = toml(SMALL)
+        .var("CREDENTIALS_DIRECTORY", "/c")
+        .file("/c/credentials", "Bearer one\n\nBearer two\n")
+        .file("/c/store_url", "postgresql://u:hidden@127.0.0.1/d\n");
+    let config = fake.load().unwrap();
+    assert_eq!(config.apps[0].keyring.check(Some("Bearer two")), Ok(()));
+    let url = Secret::new("postgresql://u:hidden@127.0.0.1/d");
+    assert_eq!(config.store, Store::Postgres(url));
+    let config =
+        fake.file("/c.toml", &format!("{SMALL}[store]\nurl = \"memory:\"")).load().unwrap();
+    assert_eq!(config.store, Store::Memory, "what is written wins");
+    let empty = toml(&no_secret).var("CREDENTIALS_DIRECTORY", "/c").file("/c/secret", "\n");
+    assert!(empty.refusal().contains("the credential /c/secret is empty"));
     let text = toml(&no_secret).refusal();
     assert!(text.contains("secret_file") && text.contains("APPXMPP_SECRET"), "{text}");
 }
@@ -332,6 +352,13 @@ fn contradictions_are_named() {
         ("[log]\nformat = \"xml\"", "auto, text or json"),
         ("[log]\nlevel = \"loud\"", "loud"),
         (SMALL, "two apps"),
+        (&OTHER.replace("other.", "bot."), "one id, \"bot\""),
+        (&format!("hosts = [\"A.example\"]\n{OTHER}hosts = [\"a.example\"]"), "\"a.example\""),
+        (&format!("{OTHER}hosts = [\"BOT.example.net\"]"), "\"bot.example.net\""),
+        ("webhook_timeout_seconds = 0", "at least 1 second"),
+        ("webhook_secret = \"\"", "webhook_secret of app \"bot\" is empty"),
+        ("[http]\nmetrics = \"127.0.0.1:5280\"", "the same address"),
+        ("[http]\nlisten = \"unix:/s\"\nmetrics = \"unix:/s\"", "the same address"),
     ] {
         let text = toml(&format!("{SMALL}{addition}")).refusal();
         assert!(text.contains(words), "{addition}: {text}");
@@ -339,6 +366,35 @@ fn contradictions_are_named() {
     }
     assert!(Fake::default().refusal().contains("APPXMPP_BACKEND"));
     assert!(toml("[[app]]\nid = \"x\"").refusal().contains("backend"));
+    let empty = toml(&SMALL.replace("\"s\"", "\"\"")).refusal();
+    assert!(empty.contains("secret of app \"bot\" is empty"), "{empty}");
+    let free = "[http]\nlisten = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"";
+    assert!(toml(&format!("{SMALL}{free}")).load().is_ok(), "the system chooses two ports");
+}
+
+#[test]
+fn an_app_without_an_id_has_the_variables_of_its_domains_first_label() {
+    let config = toml(&format!("{SMALL}{OTHER}"))
+        .var("APPXMPP_APP_OTHER_URL", "http://127.0.0.1:8081")
+        .var("APPXMPP_APP_BOT_URL", "http://127.0.0.1:8080")
+        .load()
+        .unwrap();
+    let urls: Vec<_> = config.apps.iter().map(|app| app.url.as_deref()).collect();
+    assert_eq!(urls, [Some("http://127.0.0.1:8080"), Some("http://127.0.0.1:8081")]);
+}
+
+#[test]
+fn a_backend_for_the_apps_processes_is_none_for_the_gateway() {
+    for backend in
+        ["http://bot:s@127.0.0.1:5280/", "http+unix://bot:s@/run/s", "https://b:s@h/rest"]
+    {
+        let config = toml(SMALL).var("APPXMPP_BACKEND", backend).load().unwrap();
+        assert_eq!(config.apps[0].domain, "bot.example.net");
+        let text = Fake::default().var("APPXMPP_BACKEND", backend).refusal();
+        assert!(text.contains("is the way to a gateway") && !text.contains(":s@"), "{text}");
+    }
+    let text = toml(&SMALL.replace("component://", "http://")).refusal_any();
+    assert!(text.contains("which a gateway cannot use"), "{text}");
 }
 
 #[test]
