@@ -1,6 +1,6 @@
 //! What the daemon counts, for `/metrics` in OpenMetrics text. Addresses are never labels.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use appxmpp::service::OutboxStats;
@@ -171,6 +171,7 @@ pub struct Metrics {
     delivery_seconds: Family<DeliveryLabels, Histogram, fn() -> Histogram>,
     retries: Counter,
     outbox: Family<OutboxLabels, Gauge<u64, AtomicU64>>,
+    outbox_messages: Family<OutcomeLabels, Counter>,
     iq_seconds: Family<IqLabels, Histogram, fn() -> Histogram>,
     iq_pending: Family<AppLabel, Gauge<i64, AtomicI64>>,
     queue: Family<AppLabel, Gauge<i64, AtomicI64>>,
@@ -187,6 +188,12 @@ struct IqLabels {
 struct OutboxLabels {
     app: String,
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    app: String,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -218,6 +225,7 @@ impl Default for Metrics {
             delivery_seconds: Family::new_with_constructor(histogram),
             retries: Counter::default(),
             outbox: Family::default(),
+            outbox_messages: Family::default(),
             iq_seconds: Family::new_with_constructor(histogram),
             iq_pending: Family::default(),
             queue: Family::default(),
@@ -241,7 +249,7 @@ impl Default for Metrics {
         );
         registry.register(
             "stream_reconnects",
-            "Streams lost, by reason",
+            "Streams lost and attempts to connect that failed, by reason",
             metrics.reconnects.clone(),
         );
         registry.register("stanzas", "Stanzas, by direction and kind", metrics.stanzas.clone());
@@ -270,8 +278,13 @@ impl Default for Metrics {
         registry.register("queue_depth", "Deliveries that wait or run", metrics.queue.clone());
         registry.register(
             "outbox",
-            "Messages stored to be sent: how many wait now, and what became of all since the start",
+            "Messages that are stored to be sent and not known to be read",
             metrics.outbox.clone(),
+        );
+        registry.register(
+            "outbox_messages",
+            "What became of messages that were to be stored and sent, since the start",
+            metrics.outbox_messages.clone(),
         );
         registry.register_with_unit(
             "iq",
@@ -357,9 +370,12 @@ impl Metrics {
     /// What an app's outbox holds and has done.
     pub fn outbox(&self, app: &str, stats: &OutboxStats) {
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let states = [
-            ("waiting", number(stats.waiting)),
-            ("in_flight", number(stats.in_flight)),
+        let states = [("waiting", stats.waiting), ("in_flight", stats.in_flight)];
+        for (state, value) in states {
+            let labels = OutboxLabels { app: app.to_owned(), state };
+            self.outbox.get_or_create(&labels).set(number(value));
+        }
+        let outcomes = [
             ("accepted", stats.accepted),
             ("done", stats.done),
             ("repeated", stats.repeated),
@@ -369,8 +385,10 @@ impl Metrics {
             ("poisonous", stats.poisonous),
             ("handed_over", stats.handed_over),
         ];
-        for (state, value) in states {
-            self.outbox.get_or_create(&OutboxLabels { app: app.to_owned(), state }).set(value);
+        for (outcome, value) in outcomes {
+            let labels = OutcomeLabels { app: app.to_owned(), outcome };
+            // Counted elsewhere, since the start as it is here.
+            self.outbox_messages.get_or_create(&labels).inner().store(value, Ordering::Relaxed);
         }
     }
 
@@ -404,6 +422,10 @@ mod tests {
         metrics.delivery_took(Route::Message, DeliveryOutcome::Ok, Duration::from_millis(3));
         metrics.request("rest", 202);
         metrics.iq_took("result", Duration::from_millis(3));
+        let mut stats = OutboxStats::default();
+        (stats.waiting, stats.accepted) = (2, 7);
+        metrics.outbox("guestbook", &stats);
+        metrics.outbox("guestbook", &stats);
         let text = metrics.render();
         for line in [
             "appxmpp_stream_up{app=\"guestbook\"} 1",
@@ -411,6 +433,10 @@ mod tests {
             "appxmpp_delivery_seconds_count{route=\"message\",outcome=\"ok\"} 1",
             "appxmpp_http_requests_total{resource=\"rest\",status=\"202\"} 1",
             "appxmpp_iq_seconds_count{outcome=\"result\"} 1",
+            "# TYPE appxmpp_outbox gauge",
+            "appxmpp_outbox{app=\"guestbook\",state=\"waiting\"} 2",
+            "# TYPE appxmpp_outbox_messages counter",
+            "appxmpp_outbox_messages_total{app=\"guestbook\",outcome=\"accepted\"} 7",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::config::ConnectionConfig;
 use super::cork::Next;
 use super::driver;
@@ -69,6 +70,8 @@ pub enum Event {
     Disconnected {
         /// What happened, as a sentence.
         reason: String,
+        /// The same, in one of a few words.
+        cause: Cause,
         /// The time until the next attempt.
         retry_in: Option<Duration>,
     },

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::backend::Endpoint;
 #[cfg(feature = "client")]
 use super::backend::not_encrypted;
+use super::cause::Cause;
 use super::config::ConnectionConfig;
 use super::refusal::Refused;
 use super::role::Role;
@@ -28,6 +29,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// How one attempt ended.
 pub(super) struct Ended {
     pub(super) reason: String,
+    pub(super) cause: Cause,
     /// How long the stream was up.
     pub(super) up: Duration,
     pub(super) refused: Option<Refused>,
@@ -48,12 +50,15 @@ pub(super) async fn connect(
         *trust = Some(match loaded {
             Ok(Ok(trust)) => trust,
             Ok(Err(error)) => return Err(cannot(ErrorKind::Config, error.to_string())),
-            Err(error) => return Err(never_up(format!("certificates were not read: {error}"))),
+            Err(error) => {
+                let why = format!("certificates were not read: {error}");
+                return Err(never_up(Cause::Tls, why));
+            }
         });
     }
     let socket = match dial(config).await {
         Ok(socket) => socket,
-        Err(why) => return Err(never_up(why)),
+        Err((cause, why)) => return Err(never_up(cause, why)),
     };
     #[cfg(feature = "client")]
     if config.account.is_some() && config.tls.is_none() && !socket.is_local() {
@@ -70,12 +75,15 @@ pub(super) async fn connect(
     Ok((socket, session))
 }
 
-async fn dial(config: &ConnectionConfig) -> Result<Socket, String> {
-    let mut why = String::new();
+async fn dial(config: &ConnectionConfig) -> Result<Socket, (Cause, String)> {
+    let mut why = (Cause::Unreachable, String::new());
     for endpoint in endpoints(config).await {
         match Socket::dial(&endpoint, config.connect_timeout).await {
             Ok(socket) => return Ok(socket),
-            Err(error) => why = format!("cannot connect to {endpoint}: {error}"),
+            Err(error) => {
+                let text = format!("cannot connect to {endpoint}: {error}");
+                why = (Cause::of_dialling(&error), text);
+            }
         }
     }
     Err(why)
@@ -122,12 +130,12 @@ pub(super) fn role(shared: &Shared, state: &mut State) -> Role {
     Role::Component(Box::new(ComponentStream::new(config.stream(format!("{:x}-", random())), now)))
 }
 
-pub(super) fn never_up(reason: String) -> Ended {
-    Ended { reason, up: Duration::ZERO, refused: None, conflict: false }
+pub(super) fn never_up(cause: Cause, reason: String) -> Ended {
+    Ended { reason, cause, up: Duration::ZERO, refused: None, conflict: false }
 }
 
-/// It would be the same the next time.
+/// The connection cannot be encrypted as it is configured: it would be the same the next time.
 pub(super) fn cannot(kind: ErrorKind, text: String) -> Ended {
     let refused = Some(Refused { kind, text: text.clone(), at_once: true });
-    Ended { refused, ..never_up(text) }
+    Ended { refused, ..never_up(Cause::Tls, text) }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
+use super::cause::Cause;
 use super::connection::Event;
 use super::cork::Cork;
 use super::dial::{Ended, connect, never_up, role};
@@ -74,7 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         add(&shared.counters.disconnects, 1);
         if let Some(refused) = ended.refused.filter(|refused| refused.at_once || refusals >= 2) {
-            disconnected(&shared, ended.reason, None);
+            disconnected(&shared, ended.reason, ended.cause, None);
             break (refused.kind, refused.text);
         }
         backoff.lost_after(ended.up);
@@ -84,7 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             STANDBY
         } else {
             let delay = if ended.conflict { STANDBY } else { backoff.delay() };
-            disconnected(&shared, ended.reason, Some(delay));
+            disconnected(&shared, ended.reason, ended.cause, Some(delay));
             delay
         };
         if !pause(&shared, delay).await {
@@ -161,13 +162,13 @@ impl Drop for AtEnd<'_> {
     }
 }
 
-fn disconnected(shared: &Shared, reason: String, retry_in: Option<Duration>) {
+fn disconnected(shared: &Shared, reason: String, cause: Cause, retry_in: Option<Duration>) {
     let own = shared.config.own();
     match retry_in {
         Some(delay) => info!(own, %reason, ?delay, "not connected; trying again"),
         None => warn!(own, %reason, "not connected"),
     }
-    shared.inbound.push_all(&mut vec![Event::Disconnected { reason, retry_in }]);
+    shared.inbound.push_all(&mut vec![Event::Disconnected { reason, cause, retry_in }]);
 }
 
 /// Sleeps for `delay`; `false` as soon as the connection is to be closed.
@@ -198,7 +199,9 @@ async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
     debug!(own = config.own(), endpoint = %config.endpoint, "connecting");
     let connected = tokio::select! {
         connected = connect(shared, trust) => connected,
-        () = closing(shared) => return never_up("the connection was closed".to_owned()),
+        () = closing(shared) => {
+            return never_up(Cause::Other, "the connection was closed".to_owned());
+        }
     };
     let (socket, tls) = match connected {
         Ok(connected) => connected,
@@ -222,7 +225,8 @@ async fn attempt(shared: &Shared, trust: &mut Option<Trust>) -> Ended {
     drop_link(shared, &closed);
     // Of an account's session the newest counts: taking it back would go to and fro for ever.
     let conflict = config.account.is_none() && closed.condition() == Some("conflict");
-    Ended { reason: closed.to_string(), up, refused: refused(shared, &closed), conflict }
+    let (reason, cause) = (closed.to_string(), Cause::of_end(&closed));
+    Ended { reason, cause, up, refused: refused(shared, &closed), conflict }
 }
 
 /// Resolves when the connection is to be closed.

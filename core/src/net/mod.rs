@@ -6,6 +6,7 @@
 mod app;
 mod backend;
 mod backoff;
+mod cause;
 mod config;
 mod connection;
 mod continuity;
@@ -37,6 +38,7 @@ mod wait;
 pub use app::{App, AppConfig, AppStats, Claimed, Outcome};
 pub use backend::{Backend, CLIENT_PORT, CLIENT_TLS_PORT, COMPONENT_PORT, Endpoint};
 pub use backoff::Backoff;
+pub use cause::Cause;
 pub use config::{Account, Bounds, ConnectionConfig};
 pub use connection::{Connection, Event};
 pub use dev::DevServer;

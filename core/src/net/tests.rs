@@ -40,8 +40,17 @@ async fn next(connection: &Connection) -> Event {
 /// The reason of the next disconnection.
 async fn lost(connection: &Connection) -> (String, Option<Duration>) {
     loop {
-        if let Event::Disconnected { reason, retry_in } = next(connection).await {
+        if let Event::Disconnected { reason, retry_in, .. } = next(connection).await {
             return (reason, retry_in);
+        }
+    }
+}
+
+/// What the next disconnection is counted as.
+async fn cause(connection: &Connection) -> &'static str {
+    loop {
+        if let Event::Disconnected { cause, .. } = next(connection).await {
+            return cause.word();
         }
     }
 }
@@ -303,6 +312,28 @@ async fn a_restarted_server_has_us_back() {
     assert_eq!(peer.stanza().await.raw(), MESSAGE);
     let stats = connection.stats().unwrap();
     assert_eq!((stats.connects, stats.disconnects), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_end_has_its_cause() {
+    let server = Server::start().await;
+    let (connection, mut peer) = connected(&server).await;
+    for (condition, word) in [
+        ("system-shutdown", "server_shutdown"),
+        ("conflict", "conflict"),
+        ("policy-violation", "stream_error"),
+        ("not-authorized", "not_authorized"),
+    ] {
+        peer.refuse(condition).await;
+        assert_eq!(cause(&connection).await, word);
+        peer = server.accept_ready().await;
+    }
+    drop(peer);
+    assert_eq!(cause(&connection).await, "lost");
+    let _silent = server.accept_ready().await;
+    assert_eq!(cause(&connection).await, "timeout");
+    drop(server);
+    while cause(&connection).await != "refused" {}
 }
 
 #[tokio::test(start_paused = true)]

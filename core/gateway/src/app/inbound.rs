@@ -176,7 +176,7 @@ impl App {
             Event::Roster { contacts, complete } => self.service.handle_roster(&contacts, complete),
             Event::Stanza(stanza) => self.stanza(stanza, arrived),
             Event::Skipped(error) => tracing::warn!(app, "a stanza was left out: {error}"),
-            Event::Disconnected { reason, retry_in } => {
+            Event::Disconnected { reason, cause, retry_in } => {
                 match retry_in {
                     Some(pause) => {
                         tracing::warn!(app, retry_in = ?pause, "the stream is down: {reason}");
@@ -185,8 +185,7 @@ impl App {
                 }
                 self.metrics.stream(app, false);
                 self.up.send_replace(false);
-                let label = if retry_in.is_some() { "lost" } else { "refused" };
-                self.metrics.reconnect(app, label);
+                self.metrics.reconnect(app, cause.word());
                 self.service.handle_disconnected();
             }
             _ => {}
