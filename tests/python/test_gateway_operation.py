@@ -296,8 +296,11 @@ def test_doctor_names_each_thing(server: Server, callback: Callback, tmp_path: P
     status, said = command("doctor", "-c", write(tmp_path, good))
     assert status == 0, said
     assert "WRONG" not in said
-    for line in ("configuration is valid", "accepts connections", "the server accepts", "comes back through"):
-        assert line in said
+    before, _, after = said.partition("now logs in as myapp.localhost and sends itself a message")
+    for line in ("configuration is valid", "no gateway with this configuration answers", "accepts connections"):
+        assert line in before
+    for line in ("the server accepts", "comes back through"):
+        assert line in after
     status, said = command("doctor", "-c", write(tmp_path, good.replace('"s3cret"', '"wrong"')))
     assert status == 1
     assert re.search("WRONG.*(not-authorized|secret)", said), said
@@ -307,6 +310,62 @@ def test_doctor_names_each_thing(server: Server, callback: Callback, tmp_path: P
     status, said = command("doctor", "-c", write(tmp_path, good.replace(f":{callback.port}", f":{dead}")))
     assert status == 1
     assert "start the web app" in said
+
+
+@pytest.fixture
+def ejabberd() -> Iterator[Server]:
+    """It lets several connections of one component in, and spreads what comes over them."""
+    with KINDS["ejabberd"]() as running:
+        yield running
+
+
+def test_doctor_takes_nothing_from_a_gateway_that_runs(ejabberd: Server, callback: Callback) -> None:
+    with (
+        Gateway([app(ejabberd, callback_url=callback.url)]) as gateway,
+        Phone(ejabberd, ejabberd.account("talker")) as phone,
+    ):
+        gateway.wait_ready()
+        said = 0
+
+        def say() -> None:
+            nonlocal said
+            phone.send(f"<message to='bot@myapp.localhost' type='chat' id='m{said}'><body>hi</body></message>")
+            assert f"id='m{said}'" in callback.posts.wait().body.decode().replace('"', "'")
+            said += 1
+
+        say()
+        argv = [binary(), "doctor", "-c", str(gateway.config)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as doctor:
+            assert doctor.stdout
+            while doctor.poll() is None:
+                say()
+            text = doctor.stdout.read()
+        say()
+        assert doctor.returncode == 0, text
+        assert f"a gateway runs (127.0.0.1:{gateway.metrics_port})" in text
+        assert "the gateway that runs says: ready; no second log-in is tried" in text
+        assert not callback.posts.peek()
+        ejabberd.stop()
+        until(lambda: not gateway.is_ready(), what="the loss of the stream")
+        status, text = command("doctor", "-c", gateway.config)
+        assert status == 1
+        assert "WRONG  the gateway that runs says: no stream to the XMPP server. Its log says why" in text
+        assert re.search("WRONG .*component_ports", text), text
+
+
+def test_doctor_says_what_the_dns_says(tmp_path: Path) -> None:
+    local = '[[app]]\nbackend = "component://bot.example@localhost:1"\nsecret = "x"\n'
+    status, said = command("doctor", "-c", write(tmp_path, local))
+    assert status == 1
+    assert re.search("ok     the name localhost is .*127.0.0.1", said), said
+    assert re.search("WRONG  localhost:1 does not accept connections.*let it listen for components", said), said
+    account = '[[app]]\nbackend = "client://a@xmpp.invalid"\nsecret = "x"\nurl = "http://app.invalid"\n'
+    status, said = command("doctor", "-c", write(tmp_path, account))
+    assert status == 1
+    assert "the DNS names no server for accounts of xmpp.invalid (SRV _xmpp-client._tcp.xmpp.invalid)" in said
+    assert re.search("WRONG  the name xmpp.invalid has no address.*; correct backend", said), said
+    assert re.search("WRONG  the name app.invalid has no address.*; correct url", said), said
+    assert "2 things are wrong" in said
 
 
 def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:

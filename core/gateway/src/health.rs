@@ -10,6 +10,9 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::app::App;
 use crate::gateway::Gateway;
 
+/// What is said of an app without a stream.
+pub(crate) const DOWN: &str = "no stream to the XMPP server";
+
 /// `/healthz`: the process answers.
 pub async fn alive() -> Response<Body> {
     text(StatusCode::OK, "text/plain", "ok\n".to_owned())
@@ -32,7 +35,7 @@ fn state(app: &App) -> &'static str {
         false if app.is_taking_over() => {
             "taking over: what another process left comes first, within some seconds"
         }
-        false => "no stream to the XMPP server",
+        false => DOWN,
     }
 }
 

@@ -97,22 +97,31 @@ fn post(listen: &Listen, app: &App, path: &str, call: &Value) -> Result<(u16, Va
         crate::gateway::host_of(&app.domain),
         body.len()
     );
-    match listen {
-        Listen::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE).map_err(unreachable)?;
-            let _ = stream.set_read_timeout(Some(PATIENCE));
-            exchange(stream, &request)
-        }
-        Listen::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(unreachable)?;
-            let _ = stream.set_read_timeout(Some(PATIENCE));
-            exchange(stream, &request)
-        }
-    }
-    .map_err(unreachable)
+    let (status, body) = exchange_at(listen, &request, PATIENCE).map_err(unreachable)?;
+    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
 }
 
-fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<(u16, Value)> {
+/// What a gateway answers to an HTTP/1.0 request, status and body.
+pub(crate) fn exchange_at(
+    listen: &Listen,
+    request: &str,
+    patience: Duration,
+) -> std::io::Result<(u16, String)> {
+    match listen {
+        Listen::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, patience)?;
+            stream.set_read_timeout(Some(patience))?;
+            exchange(stream, request)
+        }
+        Listen::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(patience))?;
+            exchange(stream, request)
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<(u16, String)> {
     stream.write_all(request.as_bytes())?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -126,5 +135,5 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<(u1
     }
     let mut body = String::new();
     reader.read_to_string(&mut body)?;
-    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+    Ok((status, body))
 }

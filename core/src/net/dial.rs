@@ -90,7 +90,7 @@ async fn dial(config: &ConnectionConfig) -> Result<Socket, (Cause, String)> {
 }
 
 /// Where the server may listen, in the order to try it.
-async fn endpoints(config: &ConnectionConfig) -> Vec<Endpoint> {
+pub async fn endpoints(config: &ConnectionConfig) -> Vec<Endpoint> {
     #[cfg(feature = "srv")]
     if config.account.as_ref().is_some_and(|account| account.srv) {
         let direct = config.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Direct);

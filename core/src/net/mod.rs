@@ -42,6 +42,7 @@ pub use cause::Cause;
 pub use config::{Account, Bounds, ConnectionConfig};
 pub use connection::{Connection, Event};
 pub use dev::DevServer;
+pub use dial::endpoints;
 pub use outbox::{Keeping, Kept, LiveOutbox};
 pub use request::Request;
 pub use sending::{Sending, Sent, message_batch};
