@@ -2,9 +2,10 @@
 
 ``from appxmpp import middleware; app = middleware(app)`` protects a WSGI
 application. `wsgi(app)`, which is the same, and `asgi(app)` wrap an application:
-a request below ``/_ah/xmpp/`` reaches it only with a valid ``Appxmpp-Signature``,
-as `appxmpp gateway` makes them; everybody else gets 403. A delivery that the
-application has answered with 2xx before is answered again without calling it.
+a request below ``/_ah/xmpp/``, wherever the application is mounted, reaches it only
+with a valid ``Appxmpp-Signature``, as `appxmpp gateway` makes them; everybody else
+gets 403. A delivery that the application has answered with 2xx before, in this
+process, is answered again without calling it; one that it is still busy with gets 503.
 
 The key is the gateway's ``webhook_secret``, here in ``APPXMPP_WEBHOOK_SECRET``
 (or ``APPXMPP_WEBHOOK_SECRET_FILE``); without it, the component's secret in
@@ -22,6 +23,15 @@ import threading
 import time
 import types
 
+try:
+    from urllib.parse import unquote
+except ImportError:  # Python 2
+    from urllib import unquote as _unquote
+
+    def unquote(text, encoding):
+        return _unquote(text)
+
+
 from appxmpp.errors import ConfigError
 
 #: Seconds that the clocks of gateway and application may differ.
@@ -34,6 +44,14 @@ REMEMBERED = 10000
 REMOTE_ADDR = "0.1.0.10"
 
 PATHS = ("/_ah/xmpp/",)
+
+#: Seconds after which a delivery may come again that the application is busy with.
+BUSY_RETRY = 5
+#: What `Verifier.begin` finds.
+NEW, BUSY, HANDLED = "new", "busy", "handled"
+
+# A path encoded more often than this is no honest one, and each decoding costs its length.
+_ENCODINGS = 8
 
 
 def secret_from(environ):
@@ -57,21 +75,38 @@ def secret_from(environ):
 
 
 class Verifier(object):
-    """Checks signatures, and remembers what was handled."""
+    """Checks signatures, and remembers what is being handled and what was."""
 
     def __init__(self, secret=None, paths=PATHS, tolerance=TOLERANCE, clock=time.time):
         key = secret_from(os.environ) if secret is None else secret
         self._key = key if isinstance(key, bytes) else key.encode("utf-8")
-        self._paths = tuple(paths)
+        self._paths = [("/" + _fold(path).strip("/")).rstrip("/") for path in paths]
         self._tolerance = tolerance
         self._clock = clock
+        self._busy = set()
         self._handled = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def protects(self, path):
-        """Whether a request for `path` needs a signature, however it is spelt."""
-        plain = re.sub("/+", "/", path).lower()
-        return any(plain.startswith(prefix.lower().rstrip("/")) for prefix in self._paths)
+        """Whether some reading of `path` leads to or through what needs a signature.
+
+        The application may be mounted below anything, so a protected path counts wherever it
+        stands: encoded, doubled, dotted, with parameters or in capitals.
+        """
+        plain = _decoded(path)
+        if plain is None or "" in self._paths:
+            return True
+        passed = []
+        for name in re.split(r"[/\\]", plain):
+            name = re.sub("[\x00-\x20\x7f-\xa0]", "", _fold(name).partition(";")[0])
+            if name == "..":
+                del passed[-1:]
+            elif name not in ("", "."):
+                passed.append(name)
+            # Not every application resolves dots before it routes, so each state on the way counts.
+            if any(_ends_within(passed, protected) for protected in self._paths):
+                return True
+        return False
 
     def accepts(self, signature, delivery, body):
         """Whether `signature` is the gateway's, for this delivery, body and time."""
@@ -87,15 +122,45 @@ class Verifier(object):
         expected = hmac.new(self._key, head.encode("utf-8") + body, hashlib.sha256).hexdigest()
         return hmac.compare_digest(expected, str(given))
 
-    def is_handled(self, delivery):
+    def begin(self, delivery):
+        """What is known of `delivery`; a `NEW` one is under way from now on, until `end`."""
         with self._lock:
-            return delivery in self._handled
+            if delivery in self._handled:
+                return HANDLED
+            if delivery in self._busy:
+                return BUSY
+            self._busy.add(delivery)
+            return NEW
 
-    def handled(self, delivery):
+    def end(self, delivery, handled):
+        """`delivery` is under way no longer; if it was not handled, it may come again."""
         with self._lock:
-            self._handled[delivery] = True
+            self._busy.discard(delivery)
+            if handled:
+                self._handled[delivery] = True
             while len(self._handled) > REMEMBERED:
                 self._handled.popitem(last=False)
+
+
+def _fold(text):
+    """`text` as it compares without regard to case."""
+    return text.upper().lower()
+
+
+def _decoded(path):
+    """`path` without percent signs that mean something; None if there is no end of them."""
+    for _ in range(_ENCODINGS):
+        decoded = unquote(path, "latin-1")
+        if decoded == path:
+            return path
+        path = decoded
+    return None
+
+
+def _ends_within(names, protected):
+    """Whether the last of `names` are `protected`, or the last of them begins so."""
+    last = names[-protected.count("/") :]
+    return ("/" + "/".join(last)).startswith(protected)
 
 
 def wsgi(app, secret=None, **options):
@@ -103,7 +168,8 @@ def wsgi(app, secret=None, **options):
     verifier = Verifier(secret, **options)
 
     def protected(environ, start_response):
-        if not verifier.protects(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")):
+        mount, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+        if not verifier.protects(path) and not verifier.protects(mount + path):
             return app(environ, start_response)
         body = _read(environ)
         delivery = environ.get("HTTP_APPXMPP_DELIVERY", "")
@@ -111,24 +177,72 @@ def wsgi(app, secret=None, **options):
             return _answer(start_response, "413 Payload Too Large")
         if not verifier.accepts(environ.get("HTTP_APPXMPP_SIGNATURE"), delivery, body):
             return _answer(start_response, "403 Forbidden")
-        if verifier.is_handled(delivery):
+        known = verifier.begin(delivery)
+        if known == HANDLED:
             return _answer(start_response, "200 OK")
+        if known == BUSY:
+            again = ("Retry-After", str(BUSY_RETRY))
+            return _answer(start_response, "503 Service Unavailable", again)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         environ["REMOTE_ADDR"] = REMOTE_ADDR
         environ["HTTP_X_APPENGINE_FAKE_IS_ADMIN"] = "1"
         environ["USER_IS_ADMIN"] = "1"
-
-        def remember(status, headers, exc_info=None):
-            if status.startswith("2"):
-                verifier.handled(delivery)
-            if exc_info is None:
-                return start_response(status, headers)
-            return start_response(status, headers, exc_info)
-
-        return app(environ, remember)
+        return _Response(verifier, delivery, start_response).of(app, environ)
 
     return protected
+
+
+class _Response(object):
+    """What the application answers; the delivery is under way until that ends."""
+
+    def __init__(self, verifier, delivery, start_response):
+        self._verifier, self._delivery = verifier, delivery
+        self._start_response = start_response
+        self._succeeded = self._ended = False
+        self._body = ()
+
+    def of(self, app, environ):
+        """The body, of which a list is done with when it is there."""
+        try:
+            self._body = app(environ, self._start)
+        except BaseException:
+            self._end(False)
+            raise
+        if not isinstance(self._body, (list, tuple)):
+            return self
+        self._end(self._succeeded)
+        return self._body
+
+    def _start(self, status, headers, exc_info=None):
+        self._succeeded = status.startswith("2")
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def __iter__(self):
+        try:
+            for part in self._body:
+                yield part
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._end(False)
+            raise
+
+    def close(self):
+        handled = False
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+            handled = self._succeeded
+        finally:
+            self._end(handled)
+
+    def _end(self, handled):
+        if not self._ended:
+            self._ended = True
+            self._verifier.end(self._delivery, handled)
 
 
 def _read(environ):
@@ -143,8 +257,10 @@ def _read(environ):
     return body if len(body) == length else None
 
 
-def _answer(start_response, status):
-    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", "0")])
+def _answer(start_response, status, *headers):
+    plain = [("Content-Type", "text/plain"), ("Content-Length", "0")]
+    plain.extend(headers)
+    start_response(status, plain)
     return [b""]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from appxmpp.middleware import MAX_BODY, REMOTE_ADDR, Verifier
+from appxmpp.middleware import BUSY, BUSY_RETRY, HANDLED, MAX_BODY, REMOTE_ADDR, Verifier
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -17,31 +17,41 @@ def protect(app: App, verifier: Verifier) -> App:
     """`app`, which gets webhooks from the gateway alone."""
 
     async def protected(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not verifier.protects(
-            scope.get("root_path", "") + scope["path"]
-        ):
-            if scope["type"] == "websocket" and verifier.protects(scope["path"]):
-                await send({"type": "websocket.close", "code": 1008})
-                return
+        path = scope.get("path", "")
+        mounted = scope.get("root_path", "") + path
+        is_request = scope["type"] in ("http", "websocket")
+        if not is_request or not (verifier.protects(path) or verifier.protects(mounted)):
             await app(scope, receive, send)
-            return
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await _read(receive)
-        delivery = headers.get(b"appxmpp-delivery", "")
-        if body is None:
-            await _answer(send, 413)
-        elif not verifier.accepts(headers.get(b"appxmpp-signature"), delivery, body):
-            await _answer(send, 403)
-        elif verifier.is_handled(delivery):
-            await _answer(send, 200)
+        elif scope["type"] == "http":
+            await _post(app, verifier, scope, receive, send)
         else:
-            await app(
-                {**scope, "client": (REMOTE_ADDR, 0)},
-                _again(body, receive),
-                _remember(send, verifier, delivery),
-            )
+            await send({"type": "websocket.close", "code": 1008})
 
     return protected
+
+
+async def _post(
+    app: App, verifier: Verifier, scope: MutableMapping[str, Any], receive: Receive, send: Send
+) -> None:
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    body = await _read(receive)
+    delivery = headers.get(b"appxmpp-delivery", "")
+    if body is None:
+        await _answer(send, 413)
+    elif not verifier.accepts(headers.get(b"appxmpp-signature"), delivery, body):
+        await _answer(send, 403)
+    elif (known := verifier.begin(delivery)) == HANDLED:
+        await _answer(send, 200)
+    elif known == BUSY:
+        await _answer(send, 503, (b"retry-after", b"%d" % BUSY_RETRY))
+    else:
+        answer = _Answer(send)
+        handled = False
+        try:
+            await app({**scope, "client": (REMOTE_ADDR, 0)}, _again(body, receive), answer.send)
+            handled = answer.succeeded
+        finally:
+            verifier.end(delivery, handled)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -58,13 +68,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _remember(send: Send, verifier: Verifier, delivery: str) -> Send:
-    async def remember(message: Message) -> None:
-        if message["type"] == "http.response.start" and 200 <= message["status"] < 300:
-            verifier.handled(delivery)
-        await send(message)
+class _Answer:
+    """Passes the application's response on, and keeps whether it is a success."""
 
-    return remember
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.succeeded = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.succeeded = 200 <= message["status"] < 300
+        await self._send(message)
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -81,8 +95,7 @@ async def _read(receive: Receive) -> bytes | None:
             return body
 
 
-async def _answer(send: Send, status: int) -> None:
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]}
-    )
+async def _answer(send: Send, status: int, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-length", b"0"), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
