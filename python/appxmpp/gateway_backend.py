@@ -4,7 +4,9 @@
     http+unix://DOMAIN:SECRET@/path/to.sock     the same, on a Unix socket
     https://DOMAIN:SECRET@HOST:PORT/rest        Prosody's mod_rest
 
-An empty DOMAIN makes SECRET a bearer token. Every thread keeps one connection.
+Without DOMAIN, HOST is the component's domain; an empty DOMAIN makes SECRET a bearer
+token. With https, ``?ca=FILE`` names authorities to trust instead of the system's.
+Every thread keeps one connection.
 """
 
 # Python 2 would look for the module http beside this one.
@@ -13,7 +15,10 @@ from __future__ import absolute_import
 import base64
 import json
 import os
+import re
+import select
 import socket
+import ssl
 import threading
 import time
 
@@ -47,6 +52,8 @@ _FORMS = (
     "write http://DOMAIN:SECRET@HOST:PORT/, http+unix://DOMAIN:SECRET@/path/to.sock, "
     "or https://DOMAIN:SECRET@HOST:PORT/rest for a mod_rest"
 )
+# socket.error and ssl.SSLError are OSErrors on Python 3 alone.
+_ERRORS = (HTTPException, socket.error, OSError, ssl.SSLError)
 
 
 class _UnixConnection(HTTPConnection):
@@ -74,28 +81,45 @@ class Address(object):
         self.secret = unquote(given) if colon else secret
         self.scheme = scheme
         self.path = "/"
+        self._tls = None
         if scheme == "http+unix":
             self.place = place
             if not place.startswith("/"):
                 raise ConfigError("http+unix needs the path of a socket; %s" % _FORMS)
         else:
+            place, _, query = place.partition("?")
             self.place, _, path = place.partition("/")
             self.path = "/" + path
             if not self.place:
                 raise ConfigError("the address of the gateway names no host; %s" % _FORMS)
+            ca = _certificates(scheme, query)
+            if scheme == "https":
+                self._tls = _trust(ca)
         if not self.secret or (at and not user):
             raise ConfigError(
                 "there is no secret for the gateway; put it into APPXMPP_SECRET or "
                 "APPXMPP_SECRET_FILE, or " + _FORMS
             )
         if not self.domain and not colon:
-            raise ConfigError("the address of the gateway names no DOMAIN; %s" % _FORMS)
+            self.domain = self._host_as_domain()
+
+    def _host_as_domain(self):
+        """The component's domain, where the address names none."""
+        host = "" if self.scheme == "http+unix" else self.place
+        host = re.sub(":[0-9]*$", "", host)
+        if not host or host.startswith("[") or re.match("^[0-9.]+$", host):
+            raise ConfigError(
+                "the address of the gateway names no DOMAIN, and %r is no component's; %s"
+                % (self.place, _FORMS)
+            )
+        return host
 
     def connect(self, timeout=TIMEOUT):
         if self.scheme == "http+unix":
             return _UnixConnection(self.place, timeout)
-        kind = HTTPSConnection if self.scheme == "https" else HTTPConnection
-        return kind(self.place, timeout=timeout)
+        if self.scheme == "https":
+            return HTTPSConnection(self.place, timeout=timeout, context=self._tls)
+        return HTTPConnection(self.place, timeout=timeout)
 
     def headers(self):
         if self.domain:
@@ -110,6 +134,29 @@ class Address(object):
         if self.domain:
             headers["Host"] = self.domain
         return headers
+
+
+def _certificates(scheme, query):
+    """The file that the options of an address name, or None."""
+    ca = None
+    for option in query.split("&") if query else ():
+        name, _, value = option.partition("=")
+        if name != "ca" or not value:
+            raise ConfigError("%r is no option of a gateway's address; ?ca=FILE is" % option)
+        if scheme != "https":
+            raise ConfigError("ca=%s says whom to trust, but %s is not encrypted" % (value, scheme))
+        ca = unquote(value)
+    return ca
+
+
+def _trust(ca):
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except (IOError, OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            "ca names %r, which holds no certificates that can be read (%s); "
+            "give a file of them in PEM form" % (ca, error)
+        )
 
 
 class _Link(threading.local):
@@ -128,40 +175,60 @@ class Http(object):
         self._headers = address.headers()
         self._link = _Link()
 
-    def post(self, path, body, content_type="application/json"):
-        """The status and the JSON of the answer; None where it holds none."""
+    def post(self, path, body, content_type="application/json", harmless=False):
+        """The status and the JSON of the answer; None where it holds none.
+
+        Only what nobody can have acted on is sent a second time, or what is `harmless`.
+        """
         data = body if content_type != "application/json" else json.dumps(body)
         data = data.encode("utf-8")
         headers = dict(self._headers, **{"Content-Type": content_type})
-        reused = self._is_fresh()
+        if self._is_fresh():
+            try:
+                self._write(path, data, headers)
+            except _ERRORS as error:
+                self.close()
+                if isinstance(error, socket.timeout):
+                    raise self._away(error)
+                # The end of it did not leave this machine.
+            else:
+                try:
+                    return self._read()
+                except _ERRORS as error:
+                    self.close()
+                    if not harmless or isinstance(error, socket.timeout):
+                        raise self._unanswered(error)
         try:
-            return self._exchange(path, data, headers)
-        except (HTTPException, socket.error, OSError) as error:
-            self.close()
-            # A kept connection may have been closed while nobody looked.
-            if not reused or isinstance(error, socket.timeout):
-                raise self._away(error)
-        try:
-            return self._exchange(path, data, headers)
-        except (HTTPException, socket.error, OSError) as error:
+            self._write(path, data, headers)
+        except _ERRORS as error:
             self.close()
             raise self._away(error)
+        try:
+            return self._read()
+        except _ERRORS as error:
+            self.close()
+            raise self._unanswered(error)
 
     def _is_fresh(self):
+        """Whether there is a connection of this process that the other side keeps open."""
         link = self._link
         if link.connection is None or link.owner != os.getpid():
             link.connection = None
             return False
-        if time.time() - link.used > IDLE:
+        # Where nothing was asked, all that can be read is the end.
+        if time.time() - link.used > IDLE or _is_readable(link.connection.sock):
             self.close()
             return False
         return True
 
-    def _exchange(self, path, data, headers):
+    def _write(self, path, data, headers):
         link = self._link
         if link.connection is None:
             link.connection, link.owner = self._address.connect(), os.getpid()
         link.connection.request("POST", path, data, headers)
+
+    def _read(self):
+        link = self._link
         response = link.connection.getresponse()
         text = response.read()
         link.used = time.time()
@@ -171,9 +238,20 @@ class Http(object):
             return response.status, None
 
     def _away(self, error):
+        where = self._address.place
+        if isinstance(error, ssl.SSLError):
+            return UnavailableError(
+                "the gateway at %s is not trusted (%s); ?ca=FILE at the end of its address "
+                "names certificates of authorities that are" % (where, error)
+            )
         return UnavailableError(
-            "the gateway at %s cannot be reached (%s); is it running?"
-            % (self._address.place, error)
+            "the gateway at %s cannot be reached (%s); is it running?" % (where, error)
+        )
+
+    def _unanswered(self, error):
+        return UnavailableError(
+            "the gateway at %s took the call and did not answer (%s); it may have been carried "
+            "out, so it was not sent again" % (self._address.place, error)
         )
 
     def close(self):
@@ -181,6 +259,16 @@ class Http(object):
         if link.connection is not None:
             link.connection.close()
             link.connection = None
+
+
+def _is_readable(sock):
+    if sock is None:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _refuse(status, answer):
@@ -205,8 +293,10 @@ class Gateway(Backend):
     def __init__(self, address):
         self._http = Http(address)
 
-    def _call(self, name, body):
-        status, answer = self._http.post("/appxmpp/v1/" + name, body)
+    def _call(self, name, body, harmless=False):
+        status, answer = self._http.post("/appxmpp/v1/" + name, body, harmless=harmless)
+        if status == 200 and answer is None:
+            raise UnavailableError("the gateway's answer broke off; the call may have been done")
         if status != 200 or not isinstance(answer, dict):
             _refuse(status, answer)
         return answer
@@ -240,12 +330,13 @@ class Gateway(Backend):
         self._call("invite", {"jid": jid, "from": from_jid})
 
     def get_presence(self, jids, from_jid):
-        answer = self._call("get_presence", {"jids": list(jids), "from": from_jid})
+        question = {"jids": list(jids), "from": from_jid}
+        answer = self._call("get_presence", question, harmless=True)
         return [(one["available"], one["show"], one["valid"]) for one in answer["presence"]]
 
     def is_available(self):
         try:
-            self._call("get_presence", {"jids": ["probe@invalid"], "from": None})
+            self._call("get_presence", {"jids": ["probe@invalid"], "from": None}, harmless=True)
         except Exception:
             return False
         return True

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import http.client
 import multiprocessing
+import os
 import re
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from appxmpp.errors import NotAuthorizedError, ServiceError, UnavailableError
@@ -13,8 +19,9 @@ from appxmpp.gateway_backend import open_backend
 
 from support import folders
 from support.gateway import ROOT, Gateway, Phone
+from support.process import Process
 from support.server import Server
-from support.waiting import until
+from support.waiting import PATIENCE, until
 from support.webapp import WebApp
 
 pytestmark = pytest.mark.servers
@@ -144,3 +151,76 @@ def test_a_unix_socket_serves_the_same(server: Server) -> None:
         assert not path.exists()
     finally:
         folders.remove(folder)
+
+
+WORKERS = 4
+SITE = f"""
+import os, time
+import werkzeug
+from appxmpp import middleware
+from google.appengine.api import xmpp
+
+def site(environ, start_response):
+    parts = environ["PATH_INFO"].strip("/").split("/")
+    if parts[0] == "send":
+        # A worker does one thing at a time: once this many are at it, so are all workers.
+        open(f"at-work-{{os.getpid()}}", "w").close()
+        deadline = time.monotonic() + {PATIENCE}
+        while sum(name.startswith("at-work-") for name in os.listdir()) < {WORKERS}:
+            assert time.monotonic() < deadline, "the other workers do not come"
+            time.sleep(0.01)
+        status = xmpp.send_message(parts[1], f"{{parts[2]}} {{os.getpid()}}")
+    else:
+        form = werkzeug.Request(environ).form
+        status = xmpp.send_message(form["from"], "echo " + form["body"])
+    start_response("200 OK" if status == xmpp.NO_ERROR else "500 Internal Server Error", [])
+    return [str(status).encode()]
+
+app = middleware(site)
+"""
+
+
+def get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_gunicorns_workers_share_one_connection(server: Server, phone: Phone, tmp_path: Path) -> None:
+    """Each worker sends once, all of them at the same time, through a Unix socket; the webhooks come to any."""
+    (tmp_path / "shared.py").write_text(SITE)
+    (port,) = folders.free_ports(1)
+    domain, secret = list(server.components.items())[1]
+    socket = tmp_path / "gateway.sock"
+    app = {"backend": server.backend(domain), "secret": secret, "url": f"http://127.0.0.1:{port}"}
+    env = {
+        **os.environ,
+        "APPXMPP_BACKEND": f"http+unix://{domain}:{secret}@{socket}",
+        "APPXMPP_WEBHOOK_SECRET": secret,
+        "HOME": str(tmp_path),
+    }
+    argv = ["-m", "gunicorn", "-w", str(WORKERS), "-b", f"127.0.0.1:{port}", "shared:app"]
+    with Gateway([app], {"listen": f"unix:{socket}"}) as gateway:
+        gateway.process.wait_for_line("the stream is up")
+        site = Process([sys.executable, *argv], name="gunicorn", env=env, cwd=tmp_path)
+        try:
+            site.wait_for_line("Listening at")
+            with ThreadPoolExecutor(WORKERS) as pool:
+                pages = [f"/send/{phone.bare}/{number}" for number in range(WORKERS)]
+                assert list(pool.map(functools.partial(get, port), pages)) == [200] * WORKERS
+            heard = [phone.heard.wait(lambda stanza: body(stanza) is not None) for _ in range(WORKERS)]
+            texts = [(body(stanza) or "").split() for stanza in heard]
+            assert {number for number, _ in texts} == {str(number) for number in range(WORKERS)}
+            assert len({pid for _, pid in texts}) == WORKERS
+            assert len({stanza.get("from") for stanza in heard}) == 1
+            # And back: whichever worker gets it answers, signed or not at all.
+            phone.send(f"<message to='x@{domain}' type='chat'><body>hello</body></message>")
+            answer = phone.heard.wait(lambda stanza: body(stanza) is not None)
+            assert (body(answer) or "").startswith("echo hello")
+            assert get(port, "/_ah/xmpp/message/chat/") == 403
+            assert re.search("^appxmpp_stream_up{.*} 1$", gateway.metrics(), re.MULTILINE)
+        finally:
+            site.stop()
