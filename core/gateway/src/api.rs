@@ -76,6 +76,9 @@ struct GetPresence {
     from: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Nothing {}
+
 /// Numbers of up to 64 bits, as text: JSON's are not that long everywhere.
 #[derive(Debug, Deserialize)]
 struct Letters {
@@ -140,7 +143,10 @@ async fn answer(
         "presence" => presence(app, &parse(&body)?).await,
         "invite" => invite(app, &parse(&body)?).await,
         "get_presence" => get_presence(app, &parse(&body)?),
-        "dead_letters" => dead_letters(app),
+        "dead_letters" => {
+            parse::<Nothing>(&body)?;
+            dead_letters(app)
+        }
         "replay_dead_letters" => settle(app, &parse(&body)?, App::replay),
         "purge_dead_letters" => settle(app, &parse(&body)?, App::purge),
         _ => Err(RestError::bare(StatusCode::NOT_FOUND).into()),
@@ -148,13 +154,15 @@ async fn answer(
 }
 
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| {
-        RestError {
-            text: format!("The call's JSON cannot be read: {error}").into(),
-            ..RestError::UNPARSABLE
-        }
-        .into()
-    })
+    let unreadable = |why: String| {
+        let text = format!("The call's JSON cannot be read: {why}").into();
+        RestError { text, ..RestError::UNPARSABLE }.into()
+    };
+    // A list of the values would do for serde.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(unreadable("it is no object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))
 }
 
 async fn message(app: &App, call: &Message) -> Result<Value, Refused> {

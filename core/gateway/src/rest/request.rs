@@ -143,14 +143,17 @@ pub fn route(
 ) -> Result<Route, RestError> {
     let to = |to| aliases.map_or_else(|| Jid::parse(to), |aliases| aliases.recipient(to));
     let origin = |from| aliases.map_or_else(|| Jid::parse(from), |aliases| aliases.origin(from));
-    let to = match draft.to.as_deref().map(to) {
+    let given = draft.to.as_deref().map(to);
+    // And without a destination it does not look at the sender.
+    let ignores_from = lenient && !matches!(given, Some(Ok(_)));
+    let to = match given {
         None => own.clone(),
         Some(Ok(to)) => to,
         // mod_rest drops what is no address, unless the body is XML.
         Some(Err(_)) if lenient => own.clone(),
         Some(Err(_)) => return Err(RestError::DESTINATION),
     };
-    let from = match draft.from.as_deref() {
+    let from = match draft.from.as_deref().filter(|_| !ignores_from) {
         None => own.clone(),
         Some(from) => origin(from).map_err(|_| RestError::SOURCE)?,
     };
@@ -292,6 +295,16 @@ mod tests {
             let error = routed(&format!("<message from='{from}'/>"), Some(&beta)).unwrap_err();
             assert_eq!(error, RestError::FOREIGN_FROM, "{from}");
         }
+    }
+
+    #[test]
+    fn without_a_destination_mod_rest_ignores_the_sender() {
+        let draft = |xml: &'static str| Draft::from_xml(xml.as_bytes()).unwrap();
+        for xml in ["<message from='a@elsewhere'/>", "<message to='@@' from='a@elsewhere'/>"] {
+            assert_eq!(route(&draft(xml), &own(), true).unwrap().from, own(), "{xml}");
+        }
+        let foreign = draft("<message to='bob@localhost' from='a@elsewhere'/>");
+        assert_eq!(route(&foreign, &own(), true).unwrap_err(), RestError::FOREIGN_FROM);
     }
 
     #[test]

@@ -134,8 +134,10 @@ async fn prepare(
     }
     let accept = header(&head.headers, ACCEPT);
     if head.method != Method::POST {
-        if path == "echo" {
-            return Err(RestError::MEDIA_TYPE);
+        match path {
+            "echo" if config.strict => return Err(RestError::MEDIA_TYPE),
+            "echo" => return Ok(Step::Answer(post_only(app, accept))),
+            _ => {}
         }
         let draft = request::get(path, head.uri.query(), config.strict)?;
         let route = request::route(&draft, &app.own, app.aliases(), config.strict)?;
@@ -423,6 +425,13 @@ pub(crate) fn refusal(
     error: &RestError,
 ) -> Response<Body> {
     refusal_as(app, ErrorMedia::of_answer(accept), error)
+}
+
+/// Refuses to GET what only takes a body.
+fn post_only(app: &App, accept: Option<&str>) -> Response<Body> {
+    let mut response = refusal(Some(app), accept, &RestError::METHOD);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("OPTIONS, POST"));
+    response
 }
 
 fn refusal_as(app: Option<&App>, media: ErrorMedia, error: &RestError) -> Response<Body> {

@@ -204,7 +204,10 @@ pub(super) fn read_error(group: &[&Element], _: Mode) -> Option<Value> {
     Some(object.into())
 }
 
-pub(super) fn write_error(value: &Value, _: &Members, _: Mode) -> Written {
+pub(super) fn write_error(value: &Value, _: &Members, mode: Mode) -> Written {
+    if mode.strict && !value.is_object() {
+        return Ok(Vec::new());
+    }
     let object = value.as_object().ok_or(RestError::UNPARSABLE)?;
     let condition = object
         .get("condition")
