@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from appxmpp.errors import NotAuthorizedError, ServiceError, UnavailableError
 from appxmpp.gateway_backend import open_backend
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from support import folders
 from support.gateway import ROOT, Gateway, Phone
@@ -127,8 +128,18 @@ def test_wrong_credentials_and_no_gateway_are_told_apart(gateway: Gateway) -> No
 
 def test_metrics_count_what_happened(gateway: Gateway) -> None:
     text = gateway.metrics()
-    assert 'appxmpp_stream_up{app="myapp"} 1' in text
-    assert "appxmpp_deliveries_total" in text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    up = families["appxmpp_stream_up"]
+    assert [(sample.labels, sample.value) for sample in up.samples] == [({"app": "myapp"}, 1)]
+    deliveries = families["appxmpp_deliveries"]
+    assert deliveries.type == "counter"
+    assert sum(sample.value for sample in deliveries.samples if sample.labels["outcome"] == "ok") >= 50
+    took = families["appxmpp_delivery_seconds"]
+    assert took.type == "histogram"
+    count = sum(sample.value for sample in took.samples if sample.name.endswith("_count"))
+    assert count == sum(sample.value for sample in took.samples if sample.labels.get("le") == "+Inf") >= 50
+    # The parser refuses what OpenMetrics does: samples without a type, buckets that shrink, a counter without _total.
+    assert all(family.type != "unknown" and family.documentation for family in families.values())
     assert text.endswith("# EOF\n")
     document = (ROOT / "core/gateway/README.md").read_text()
     names = re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -72,9 +72,9 @@ class Gateway:
             lines += ["[[app]]", *(f"{key} = {toml(value)}" for key, value in app.items())]
         settings = {"listen": f"127.0.0.1:{self.port}", "metrics": f"127.0.0.1:{self.metrics_port}", **(http or {})}
         lines += ["[http]", *(f"{key} = {toml(value)}" for key, value in settings.items())]
+        tables.setdefault("log", {"level": "debug", "format": "text"})
         for table, content in tables.items():
             lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in content.items())]
-        lines += ["[log]", 'level = "debug"', 'format = "text"']
         self.config.write_text("\n".join(lines) + "\n")
 
     def wait_ready(self) -> Gateway:
@@ -160,7 +160,8 @@ class Callback:
     def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._tls = tls
         self.posts: Inbox[Post] = Inbox("callback")
-        self.answer: Callable[[Post], bytes] = lambda _: b"HTTP/1.1 204 No Content\r\n\r\n"
+        #: What is sent back; of several parts one after the other, for as long as somebody reads them.
+        self.answer: Callable[[Post], bytes | Iterable[bytes]] = lambda _: b"HTTP/1.1 204 No Content\r\n\r\n"
         self.options = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
@@ -191,10 +192,11 @@ class Callback:
                 self.posts.put(post)
                 answer = self.answer(post)
                 try:
-                    connection.sendall(answer)
+                    for part in [answer] if isinstance(answer, bytes) else answer:
+                        connection.sendall(part)
                 except OSError:
                     return  # It had read enough.
-                if not _is_whole(answer):
+                if not isinstance(answer, bytes) or not _is_whole(answer):
                     return
 
     def close(self) -> None:

@@ -301,10 +301,10 @@ mod tests {
     fn without_a_destination_mod_rest_ignores_the_sender() {
         let draft = |xml: &'static str| Draft::from_xml(xml.as_bytes()).unwrap();
         for xml in ["<message from='a@elsewhere'/>", "<message to='@@' from='a@elsewhere'/>"] {
-            assert_eq!(route(&draft(xml), &own(), true).unwrap().from, own(), "{xml}");
+            assert_eq!(route(&draft(xml), &own(), None, true).unwrap().from, own(), "{xml}");
         }
         let foreign = draft("<message to='bob@localhost' from='a@elsewhere'/>");
-        assert_eq!(route(&foreign, &own(), true).unwrap_err(), RestError::FOREIGN_FROM);
+        assert_eq!(route(&foreign, &own(), None, true).unwrap_err(), RestError::FOREIGN_FROM);
     }
 
     #[test]
