@@ -51,8 +51,9 @@ test: setup ## everything that proves the product works; ends with a summary
 	done; \
 	tests/vectors/compare $(LOGS)/*.log || bad+=' vectors'; \
 	printf '\n== summary\n'; grep -ho 'NOT TESTED.*' $(LOGS)/*.log | sort | uniq -c || true; cat $(LOGS)/summary; \
+	left=$$(sed -n 's/.*NOT TESTED:* *//p' $(LOGS)/*.log | sort -u | paste -sd '|' | sed 's/|/; /g'); \
 	if [ -n "$$bad" ]; then echo "make test: FAILED in $$((SECONDS - started)) s:$$bad (logs in $(LOGS)/)"; exit 1; fi; \
-	echo "make test: all parts passed, $$(awk '{n[$$4] += $$3} END {print n["tests"] + 0, "tests and", n["scenarios"] + 0, "scenarios"}' $(LOGS)/summary) in $$((SECONDS - started)) s"
+	echo "make test: all parts passed, $$(awk '{n[$$4] += $$3} END {print n["tests"] + 0, "tests and", n["scenarios"] + 0, "scenarios"}' $(LOGS)/summary) in $$((SECONDS - started)) s$${left:+; NOT TESTED: $$left}"
 
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'

@@ -7,6 +7,7 @@ import gzip
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,6 +257,65 @@ def test_a_hostile_callback_becomes_an_error(gateway: Gateway, callback: Callbac
     phone.send(f"<message to='bot@myapp.localhost' id='{kind}' type='chat'><body>x</body></message>")
     error = phone.heard.wait(lambda stanza: stanza.get("id") == kind and stanza.get("type") == "error")
     assert error.find(f".//{{urn:ietf:params:xml:ns:xmpp-stanzas}}{condition}") is not None
+
+
+def provoke(phone: Phone, id: str) -> str:
+    """The condition of the error that the sender of a message gets."""
+    phone.send(f"<message to='bot@myapp.localhost' id='{id}' type='chat'><body>x</body></message>")
+    error = phone.heard.wait(lambda stanza: stanza.get("id") == id and stanza.get("type") == "error")
+    return next(child.tag for child in error.iter() if "xmpp-stanzas" in child.tag).partition("}")[2]
+
+
+@pytest.mark.parametrize("kind", ["bomb", "flood", "headers", "garbage"])
+def test_hostile_answers_leave_nothing_behind(gateway: Gateway, callback: Callback, phone: Phone, kind: str) -> None:
+    """What the first ones take, the allocator may keep; each further one takes nothing."""
+    answer, condition = ANSWERS[kind]
+    callback.answer = lambda _: answer
+    for number in range(10):
+        assert provoke(phone, f"{kind}-{number}") == condition
+    before = rss(gateway)
+    for number in range(10, 60):
+        assert provoke(phone, f"{kind}-{number}") == condition
+    # Of a flood 10 MiB are read, and a bomb is 64 MiB: one that stays would show.
+    assert rss(gateway) - before < 8_000
+    callback.posts.clear()
+
+
+def test_a_callback_that_drips_is_given_up_in_time(gateway: Gateway, callback: Callback, phone: Phone) -> None:
+    """Each byte is progress, and the answer as a whole has its time."""
+    left = threading.Event()
+    pace = threading.Event()
+
+    def drip(_: Post) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n"
+        try:
+            while not pace.wait(0.05):
+                yield b"x"
+        finally:
+            left.set()
+
+    callback.answer = drip
+    began = time.monotonic()
+    assert provoke(phone, "drip") == "recipient-unavailable"
+    assert 1.5 < time.monotonic() - began < 8
+    # It does not read on in the background either.
+    assert left.wait(PATIENCE)
+    pace.set()
+
+
+def test_heads_that_drip_are_given_up_too(gateway: Gateway, callback: Callback, phone: Phone) -> None:
+    pace = threading.Event()
+
+    def drip(_: Post) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nX: "
+        while not pace.wait(0.05):
+            yield b"x"
+
+    callback.answer = drip
+    before = rss(gateway)
+    assert provoke(phone, "head") == "recipient-unavailable"
+    assert rss(gateway) - before < 8_000
+    pace.set()
 
 
 def test_a_callback_that_hangs_holds_up_only_its_sender(
