@@ -19,9 +19,11 @@ from appxmpp.gateway_backend import open_backend
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from support import folders
+from support.certs import Authority
 from support.gateway import ROOT, Gateway, Phone
 from support.process import Process
 from support.server import Server
+from support.terminator import Terminator
 from support.waiting import PATIENCE, until
 from support.webapp import WebApp
 
@@ -162,6 +164,22 @@ def test_a_unix_socket_serves_the_same(server: Server) -> None:
         assert not path.exists()
     finally:
         folders.remove(folder)
+
+
+def test_a_proxy_with_tls_may_stand_in_front(gateway: Gateway, phone: Phone) -> None:
+    folder = folders.folder("front")
+    authority = Authority(folder)
+    try:
+        with Terminator(gateway.port, authority.issue("DNS:localhost")) as front:
+            where = f"https://myapp.localhost:s3cret@localhost:{front.port}"
+            send(f"{where}/?ca={authority.certificate}", phone.bare, "over TLS")
+            send(f"{where}/rest?ca={authority.certificate}", phone.bare, "to /rest over TLS")
+            with pytest.raises(UnavailableError, match="is not trusted"):
+                open_backend(f"{where}/").send_invite(phone.bare, None)
+    finally:
+        folders.remove(folder)
+    heard = [body(phone.heard.wait(lambda stanza: body(stanza) is not None)) for _ in range(2)]
+    assert heard == ["over TLS", "to /rest over TLS"]
 
 
 WORKERS = 4
