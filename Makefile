@@ -19,7 +19,7 @@ LOGS       := build/logs
 WHEELS     := build/wheels
 
 # What the tests need from the system. The servers are real ones; nothing here is started by the package manager.
-APT_PACKAGES := build-essential faketime pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql
+APT_PACKAGES := build-essential faketime pkg-config openssl util-linux prosody ejabberd python3-venv valgrind cmake curl postgresql libstrophe-dev
 # Where another source has brought these, Debian's are not wanted beside them.
 APT_PACKAGES += $(if $(shell command -v go),,golang-go) $(if $(shell command -v node),,nodejs)
 APT_PACKAGES += $(if $(shell command -v pypy3),,pypy3) $(if $(shell command -v chromium),,chromium)
@@ -58,7 +58,7 @@ test: setup ## everything that proves the product works; ends with a summary
 check: $(STAMPS)/wheel $(CHECK_PARTS) ## formatting, lints, types, licences, purity of the protocol layer
 	@echo 'make check: clean'
 
-bench: rust ## what it costs, beside its peers and limits: tables, and JSON in build/bench (ONLY=send ROUNDS=3; tests/bench/README.md)
+bench: rust apt ## what it costs, beside its peers and limits: tables, and JSON in build/bench (ONLY=send ROUNDS=3; tests/bench/README.md)
 	@$(PYTHON) tests/bench/run $(MAKEOVERRIDES)
 
 # cargo and pytest both end with "N passed", the simulator with "N scenarios passed". A scenario is no test.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .proc import Process
 from .servers import SECRET, Prosody
@@ -24,6 +25,11 @@ class Subject:
     count: int
     settings: dict = field(default_factory=dict)
     cwd: Path | None = None
+
+
+def in_turn(subjects: Iterable[Any], number: int) -> list[Any]:
+    """Every other round goes the other way round: what drifts meanwhile helps nobody."""
+    return list(subjects)[:: -1 if number % 2 else 1]
 
 
 def component(server: str, domain: str, **settings: object) -> dict:

@@ -46,6 +46,7 @@ class Report:
         self.series: dict[tuple[str, str, str], Series] = {}
         self.verdicts: list[Verdict] = []
         self.notes: list[str] = []
+        self.left_out: set[str] = set()
         self.started = time.time()
 
     def add(self, section: str, subject: str, **quantities: float) -> None:
@@ -58,24 +59,37 @@ class Report:
         if text not in self.notes:
             self.notes.append(text)
 
+    def leave_out(self, peer: str, why: str) -> None:
+        """A peer that the caller does not want or this system does not have: nobody misses its targets."""
+        self.left_out.add(peer)
+        self.note(why)
+
     def values(self, section: str, subject: str, quantity: str) -> list[float]:
         found = self.series.get((section, subject, quantity))
         return found.values if found else []
 
     def target(
-        self, section: str, text: str, bound: str, measured: float | None, rounds: list[float] | None = None
+        self,
+        section: str,
+        text: str,
+        bound: str,
+        measured: float | None,
+        rounds: list[float] | None = None,
+        *,
+        peer: str = "",
     ) -> None:
         """Judges one target; `bound` is "≤ 10 µs" or the like; a value of None says that it was not measured."""
         sign, limit = bound.split()[:2]
         met = measured is not None and COMPARE[sign](measured, float(limit.replace(",", "")))
-        verdict = "not measured" if measured is None else "ok" if met else "MISSED"
+        missing = "left out" if peer in self.left_out else "not measured"
+        verdict = missing if measured is None else "ok" if met else "MISSED"
         spread = (min(rounds), max(rounds)) if rounds else None
         self.verdicts.append(Verdict(section, text, bound, measured, verdict, spread))
 
     def compare(self, section: str, text: str, bound: str, subject: str, peer: str, quantity: str) -> None:
         """Judges the median of the rounds' ratios."""
         pairs = self.pairs(section, subject, peer, quantity)
-        self.target(section, text, bound, statistics.median(pairs) if pairs else None, pairs)
+        self.target(section, text, bound, statistics.median(pairs) if pairs else None, pairs, peer=peer)
 
     def within(self, section: str, text: str, bound: str, subject: str, quantity: str) -> None:
         """Judges the median of the rounds."""
@@ -98,7 +112,8 @@ class Report:
 
     @property
     def missed(self) -> bool:
-        return any(v.verdict == "MISSED" for v in self.verdicts)
+        """Whether a promise was not kept, or not looked at: what is not measured proves nothing."""
+        return any(v.verdict in ("MISSED", "not measured") for v in self.verdicts)
 
     def print(self) -> None:
         print("\nMeasured (median of the rounds; rates with lowest to highest)")
