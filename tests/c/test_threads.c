@@ -1,5 +1,5 @@
-/* 16 threads with one handle: send, request, events, interrupts and, near the end, close, in an order that the seed
-   in argv[1] decides. argv[2] is how many steps each thread takes. */
+/* 16 threads with one handle: send, request, events, interrupts and, at some step of one of them, close, in an order
+   that the seed in argv[1] decides. argv[2] is how many steps each thread takes. */
 #include "live.h"
 
 #include <pthread.h>
@@ -14,6 +14,8 @@ struct tally {
     pthread_t thread;
     unsigned random;
     int sent, refused, answered, events;
+    int closes_at; /* the step, or negative for none */
+    bool closed;
 };
 
 /* xorshift32: the same on every machine. */
@@ -103,8 +105,10 @@ static void *work(void *argument)
             take(tally, choose(tally, 4));
         }
         /* Somebody closes it while the others go on. */
-        if (step == steps * 3 / 4 && tally->random % THREADS == 0)
+        if (step == tally->closes_at) {
             OK(appxmpp_connection_close(connection, 50, &error));
+            tally->closed = true;
+        }
     }
     return NULL;
 }
@@ -112,7 +116,7 @@ static void *work(void *argument)
 int main(int argc, char **argv)
 {
     static struct tally tallies[THREADS];
-    int sent = 0, refused = 0, answered = 0, events = 0;
+    int sent = 0, refused = 0, answered = 0, events = 0, closed = 0;
     CHECK(argc == 3);
     unsigned seed = (unsigned)strtoul(argv[1], NULL, 10);
     steps = atoi(argv[2]);
@@ -124,13 +128,16 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 0; i < THREADS; i++) {
         tallies[i].random = (seed + 1) * 2654435761u ^ (i + 1) * 40503u;
+        tallies[i].closes_at = i == seed % THREADS ? (int)choose(&tallies[i], (unsigned)steps) : -1;
         CHECK(pthread_create(&tallies[i].thread, NULL, work, &tallies[i]) == 0);
     }
     for (int i = 0; i < THREADS; i++) {
         CHECK(pthread_join(tallies[i].thread, NULL) == 0);
         sent += tallies[i].sent, refused += tallies[i].refused;
         answered += tallies[i].answered, events += tallies[i].events;
+        closed += tallies[i].closed;
     }
+    CHECK(closed == 1 && !appxmpp_connection_is_ready(connection));
     OK(appxmpp_connection_close(connection, 0, &error));
     appxmpp_connection_free(connection);
     CHECK(sent >= THREADS && answered >= THREADS && events >= THREADS && events <= sent);
