@@ -119,6 +119,9 @@ func Connect(ctx context.Context, backend string, options Options) (*Client, err
 // used today (today_...) of what has a quota (quota_...), what waits to be sent (outbox_...). A client of
 // a gateway has none: ask the gateway.
 func (c *Client) Stats() (map[string]uint64, error) {
+	if err := c.ready(context.Background()); err != nil {
+		return nil, err
+	}
 	native, ok := c.transport.(*native)
 	if !ok {
 		return nil, nil

@@ -133,7 +133,9 @@ func newSettings(options Options) (*C.appxmpp_options, error) {
 }
 
 func (n *native) stats() (map[string]uint64, error) {
-	n.mu.RLock()
+	if err := n.enter(); err != nil {
+		return nil, err
+	}
 	defer n.mu.RUnlock()
 	numbers := map[string]uint64{}
 	for index := C.size_t(0); ; index++ {
