@@ -1,12 +1,12 @@
 package xmpp
 
 // #include <stdbool.h>
+// #include <stdint.h>
 import "C"
 
 import (
 	"context"
 	"sync"
-	"unsafe"
 )
 
 // asking has the contexts of calls that may have to wait. C knows them by number: it may keep no
@@ -49,6 +49,6 @@ func (c *contexts) get(number uintptr) context.Context {
 // appxmppGoOn is asked by the library, now and then, whether a call that waits is to go on.
 //
 //export appxmppGoOn
-func appxmppGoOn(asked unsafe.Pointer) C.bool {
+func appxmppGoOn(asked C.uintptr_t) C.bool {
 	return asking.get(uintptr(asked)).Err() == nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand"
 	"runtime"
 	"strings"
@@ -151,6 +152,9 @@ func TestPresenceAndSubscriptions(t *testing.T) {
 	}
 	if state, err := GetPresence(ctx, "user@example.com", ""); state != "away" || err != nil {
 		t.Errorf("%q %v", state, err)
+	}
+	if _, err := GetPresence(ctx, "not an address", ""); err != ErrInvalidJID {
+		t.Errorf("not an address: %v", err)
 	}
 	states, err := GetPresenceMulti(ctx, []string{"user@example.com", "not an address", "other@example.com"}, "")
 	var multi MultiError
@@ -303,23 +307,54 @@ func TestContextsCancel(t *testing.T) {
 }
 
 func TestASendThatBlocksEndsWithItsContext(t *testing.T) {
+	client, server := stalled(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := client.Send(ctx, large); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	server.Close()
+}
+
+// What does not wait needs no context that ends; the send timeout, which is longer, plays no part.
+func TestPresenceAndInvitationsDoNotWaitForTheSocket(t *testing.T) {
+	client, _ := stalled(t)
+	ctx := WithClient(context.Background(), client)
+	over := make(chan error)
+	go func() {
+		over <- errors.Join((&Presence{To: "user@example.com", State: "dnd"}).Send(ctx), Invite(ctx, "user@example.com", ""))
+	}()
+	if err := received(t, over); err != nil && !errors.Is(err, ErrNotConnected) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	for _, err := range []error{(&Presence{To: "user@example.com"}).Send(ctx), Invite(ctx, "user@example.com", "")} {
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+}
+
+var large = &Message{To: []string{"user@example.com"}, Body: strings.Repeat("x", 90_000)}
+
+// stalled is a client whose server reads nothing more; nothing more fits into the sockets.
+func stalled(t *testing.T) (*Client, *peer.Server) {
+	t.Helper()
 	server, err := peer.ListenBuffered("secret", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(server.Close)
 	client := connectedTo(t, server, &Handlers{})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	message := &Message{To: []string{"user@example.com"}, Body: strings.Repeat("x", 90_000)}
-	// The server does not read: sooner or later nothing more fits into the sockets.
 	for err == nil {
-		err = client.Send(ctx, message)
+		err = client.Send(ctx, large)
 	}
 	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Fatal(err)
 	}
-	server.Close()
+	return client, server
 }
 
 func TestSettingsThatCannotWork(t *testing.T) {
@@ -334,6 +369,16 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		_, err := Connect(within5(t), one.backend, one.options)
 		if !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: %v", one.backend, err)
+		}
+	}
+}
+
+func TestTimesAreRoundedUp(t *testing.T) {
+	for d, want := range map[time.Duration]uint64{
+		0: 0, 1: 1, time.Microsecond: 1, time.Millisecond: 1, time.Millisecond + 1: 2, 1 << 62: math.MaxInt32,
+	} {
+		if got := uint64(milliseconds(d)); got != want {
+			t.Errorf("%v: %d ms", d, got)
 		}
 	}
 }

@@ -109,6 +109,8 @@ const (
 	handled   outcome = 200
 	unhandled outcome = 404
 	failed    outcome = 500
+	// unfinished is a delivery that another request has handled for longer than this one waits.
+	unfinished outcome = 503
 )
 
 // serve calls the handler of d. A handler that panics is logged.

@@ -6,7 +6,12 @@ package xmpp
 #include <stdlib.h>
 #include <string.h>
 
-bool appxmppGoOn(void *asked);
+bool appxmppGoOn(uintptr_t asked);
+
+static bool go_on(void *asked)
+{
+	return appxmppGoOn((uintptr_t)asked);
+}
 
 // A context that can be cancelled is asked about by its number; 0 is one that cannot.
 static appxmpp_result send_to(const appxmpp_connection *connection, const char *const *jids, const size_t *jid_lens,
@@ -14,7 +19,7 @@ static appxmpp_result send_to(const appxmpp_connection *connection, const char *
 	size_t type_len, bool raw_xml, uintptr_t asked, int32_t *statuses, appxmpp_error **error)
 {
 	return appxmpp_send_message_checked(connection, jids, jid_lens, count, body, body_len, from, from_len, type,
-		type_len, raw_xml, asked ? appxmppGoOn : NULL, (void *)asked, statuses, error);
+		type_len, raw_xml, asked ? go_on : NULL, (void *)asked, statuses, error);
 }
 
 // One recipient needs no array in Go's memory, which could not be handed over.
@@ -234,6 +239,7 @@ func (n *native) send(ctx context.Context, m *Message) ([]int32, error) {
 	return statuses[:len(m.To)], taken(result, failure)
 }
 
+// sendPresence does not wait for the socket, nor does invite: what it does not take now stands in line.
 func (n *native) sendPresence(_ context.Context, p *Presence) error {
 	if err := n.enter(); err != nil {
 		return err
@@ -360,8 +366,13 @@ func (n *native) close(ctx context.Context) {
 	}
 }
 
+// milliseconds rounds up: 0 has a meaning of its own.
 func milliseconds(d time.Duration) C.uint64_t {
-	return C.uint64_t(min(d.Milliseconds(), math.MaxInt32))
+	whole := d.Milliseconds()
+	if d > time.Duration(whole)*time.Millisecond {
+		whole++
+	}
+	return C.uint64_t(min(whole, math.MaxInt32))
 }
 
 // taken is the error of a call, whose object is freed.

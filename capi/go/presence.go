@@ -36,7 +36,8 @@ func Invite(ctx context.Context, to, from string) error {
 
 // GetPresence gives the state of a contact: empty, away, dnd, chat or xa.
 //
-// The error is ErrPresenceUnavailable if the contact is not available, or is not known.
+// The error is ErrPresenceUnavailable if the contact is not available, or is not known, and ErrInvalidJID if to is
+// no address.
 func GetPresence(ctx context.Context, to, from string) (string, error) {
 	client, err := clientFor(ctx)
 	if err != nil {
@@ -79,6 +80,9 @@ type presenceAnswer struct {
 var shows = [...]string{"", "away", "dnd", "chat", "xa"}
 
 func (a presenceAnswer) state() (string, error) {
+	if !a.valid {
+		return "", ErrInvalidJID
+	}
 	if !a.available || a.show < 0 || int(a.show) >= len(shows) {
 		return "", ErrPresenceUnavailable
 	}
@@ -91,11 +95,7 @@ func presenceStates(answers []presenceAnswer) ([]string, error) {
 	failures := make(MultiError, len(answers))
 	failed := false
 	for i, answer := range answers {
-		if !answer.valid {
-			failures[i] = ErrInvalidJID
-		} else {
-			states[i], failures[i] = answer.state()
-		}
+		states[i], failures[i] = answer.state()
 		failed = failed || failures[i] != nil
 	}
 	if failed {

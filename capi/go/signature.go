@@ -1,6 +1,7 @@
 package xmpp
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -77,34 +78,59 @@ func splitSignature(text string) (seconds string, mac []byte, ok bool) {
 // maxSeen bounds the memory for deliveries that were handled.
 const maxSeen = 1 << 16
 
-// seen remembers deliveries for as long as their signatures are good. The zero value is empty.
+// seen remembers deliveries that were handled, for as long as their signatures are good, and knows those
+// that are being handled. The zero value is empty.
 type seen struct {
-	mu    sync.Mutex
-	known map[string]time.Time
-	order []string
+	mu      sync.Mutex
+	known   map[string]time.Time
+	order   []string
+	running map[string]chan struct{}
 }
 
-// add reports whether key is new.
-func (s *seen) add(key string, now time.Time) bool {
+// begin reports whether key is to be handled, which ends with end. While another call handles it, it is
+// waited for: what fails there comes again here. The error is that of ctx.
+func (s *seen) begin(ctx context.Context, key string, now time.Time) (bool, error) {
+	for {
+		first, ended := s.enter(key, now)
+		if ended == nil {
+			return first, nil
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// enter reports whether key is new; where it is being handled, it gives what is closed at the end of that.
+func (s *seen) enter(key string, now time.Time) (first bool, ended chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = make(map[string]time.Time)
-	}
 	s.forget(now)
 	if _, there := s.known[key]; there {
-		return false
+		return false, nil
 	}
-	s.known[key] = now
-	s.order = append(s.order, key)
-	return true
+	if ended, there := s.running[key]; there {
+		return false, ended
+	}
+	if s.running == nil {
+		s.known, s.running = make(map[string]time.Time), make(map[string]chan struct{})
+	}
+	s.running[key] = make(chan struct{})
+	return true, nil
 }
 
-// remove lets key come again.
-func (s *seen) remove(key string) {
+// end says what became of key; if it was not handled, it may come again.
+func (s *seen) end(key string, handled bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.known, key)
+	close(s.running[key])
+	delete(s.running, key)
+	if handled {
+		s.known[key] = now
+		s.order = append(s.order, key)
+	}
 }
 
 // forget drops what is too old to be accepted, and the oldest where there are too many.

@@ -29,7 +29,7 @@ const (
 // NewWebhook.
 //
 // A post without a valid signature is refused with 403 before anything in it is read as a form. One
-// that arrives twice is handled once.
+// that arrives twice is handled once; one that arrives again while it is handled has the same answer then.
 type Webhook struct {
 	verifier verifier
 	options  WebhookOptions
@@ -62,7 +62,7 @@ func NewWebhook(secret string, options WebhookOptions) (*Webhook, error) {
 }
 
 // ServeHTTP answers 200 to what was handled, 404 where there is no handler, 403 to a request that is
-// not the gateway's, and 500 if the handler panicked.
+// not the gateway's, 500 if the handler panicked, and 503 to a repetition that does not wait for its end.
 func (w *Webhook) ServeHTTP(response http.ResponseWriter, request *http.Request) {
 	if request.Method != http.MethodPost {
 		response.Header().Set("Allow", http.MethodPost)
@@ -95,16 +95,18 @@ func (w *Webhook) ServeHTTP(response http.ResponseWriter, request *http.Request)
 func (w *Webhook) dispatch(ctx context.Context, id string, delivery *Delivery) outcome {
 	// A gateway that did not get the answer to its first attempt asks again, in its order.
 	key := id + " " + delivery.Path
-	if !w.seen.add(key, w.verifier.now()) {
+	if first, err := w.seen.begin(ctx, key, w.verifier.now()); err != nil {
+		return unfinished
+	} else if !first {
 		return handled
 	}
+	// A handler may also end its goroutine.
+	result := failed
+	defer func() { w.seen.end(key, result == handled, w.verifier.now()) }()
 	if w.options.Client != nil {
 		ctx = WithClient(ctx, w.options.Client)
 	}
-	result := w.options.Handlers.serve(ctx, delivery)
-	if result != handled {
-		w.seen.remove(key)
-	}
+	result = w.options.Handlers.serve(ctx, delivery)
 	return result
 }
 

@@ -13,7 +13,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -179,17 +181,86 @@ func TestRequestsThatAreNoForm(t *testing.T) {
 	}
 }
 
+// A gateway whose attempt was not answered in time makes another while the handler is still at work.
+func TestARepetitionHasTheAnswerOfWhatIsUnderWay(t *testing.T) {
+	for name, fails := range map[string]bool{"handled": false, "a panic": true} {
+		handlers, calls, goOn := &Handlers{}, make(chan int, 9), make(chan struct{})
+		var count atomic.Int32
+		handlers.Handle(func(context.Context, *Message) {
+			call := int(count.Add(1))
+			calls <- call
+			<-goOn
+			if fails && call == 1 {
+				panic("deliberate")
+			}
+		})
+		webhook := hook(t, handlers)
+		kind, body := formOf("from", "a@b", "to", "d@e", "body", "x")
+		request := func() *http.Request {
+			return posted(pathChat, kind, body, headerSignature, signed("1700000000", "d", body), headerDelivery, "d")
+		}
+		codes := [2]chan int{make(chan int, 1), make(chan int, 1)}
+		go func() { codes[0] <- status(webhook, request()) }()
+		received(t, calls)
+		// One that is not waited for learns nothing about the first.
+		if code := status(webhook, request().WithContext(ended())); code != 503 {
+			t.Errorf("%s: a repetition without time: %d", name, code)
+		}
+		go func() { codes[1] <- status(webhook, request()) }()
+		close(goOn)
+		first, second := received(t, codes[0]), received(t, codes[1])
+		if want := map[bool]int{false: 200, true: 500}[fails]; first != want || second != 200 {
+			t.Errorf("%s: %d, then %d", name, first, second)
+		}
+		if want := map[bool]int32{false: 1, true: 2}[fails]; count.Load() != want {
+			t.Errorf("%s: handled %d times", name, count.Load())
+		}
+	}
+}
+
+func TestAHandlerThatEndsItsGoroutineBlocksNoRepetition(t *testing.T) {
+	handlers := &Handlers{}
+	handlers.Handle(func(_ context.Context, m *Message) {
+		if m.Body == "x" {
+			runtime.Goexit()
+		}
+	})
+	webhook := hook(t, handlers)
+	kind, body := formOf("from", "a@b", "to", "d@e", "body", "x")
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		status(webhook, posted(pathChat, kind, body, headerSignature, signed("1700000000", "d", body), headerDelivery, "d"))
+	}()
+	<-over
+	kind, body = formOf("from", "a@b", "to", "d@e", "body", "y")
+	again := posted(pathChat, kind, body, headerSignature, signed("1700000000", "d", body), headerDelivery, "d")
+	if code := status(webhook, again); code != 200 {
+		t.Error(code)
+	}
+}
+
 func TestSeenDeliveriesAreForgottenInTime(t *testing.T) {
 	var s seen
 	start := time.Unix(now, 0)
-	if !s.add("a", start) || s.add("a", start.Add(9*time.Minute)) {
+	add := func(key string, at time.Time) bool {
+		first, err := s.begin(context.Background(), key, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first {
+			s.end(key, true, at)
+		}
+		return first
+	}
+	if !add("a", start) || add("a", start.Add(9*time.Minute)) {
 		t.Error("a delivery came twice while its signature was good")
 	}
-	if !s.add("a", start.Add(11*time.Minute)) {
+	if !add("a", start.Add(11*time.Minute)) {
 		t.Error("remembered for ever")
 	}
 	for i := 0; i < maxSeen+10; i++ {
-		s.add(fmt.Sprint(i), start.Add(11*time.Minute))
+		add(fmt.Sprint(i), start.Add(11*time.Minute))
 	}
 	if len(s.known) > maxSeen || len(s.order) > maxSeen {
 		t.Errorf("%d are remembered", len(s.known))
