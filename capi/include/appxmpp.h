@@ -39,7 +39,8 @@
 // until the process ends: dlclose does not unload it.
 //
 // Faults. A NULL that is not allowed gives APPXMPP_NULL_ARGUMENT. A fault inside the library ends
-// in APPXMPP_PANIC, never in the caller's stack.
+// in APPXMPP_PANIC, or where there is no result in what NULL gives, never in the caller's stack. Nothing
+// is printed; the log says where it was.
 
 #ifndef APPXMPP_H
 #define APPXMPP_H

@@ -205,11 +205,12 @@ pub unsafe extern "C" fn appxmpp_connection_wait_ready(
 pub unsafe extern "C" fn appxmpp_connection_is_ready(
     connection: *const appxmpp_connection,
 ) -> bool {
-    // SAFETY: as this function's own contract.
-    let live = unsafe { connection.as_ref() }.and_then(|connection| connection.live().ok());
-    ffi::guarded(false, || {
+    let is_ready = |connection: &appxmpp_connection| {
+        let live = connection.live().ok();
         live.and_then(|live| live.app.connection().ok()).is_some_and(|inner| inner.is_ready())
-    })
+    };
+    // SAFETY: as this function's own contract.
+    unsafe { ffi::read(connection, false, is_ready) }
 }
 
 /// The address that the app sends from unless it says otherwise, `APP_ID@DOMAIN/bot`; empty if
@@ -221,10 +222,11 @@ pub unsafe extern "C" fn appxmpp_connection_is_ready(
 pub unsafe extern "C" fn appxmpp_connection_address(
     connection: *const appxmpp_connection,
 ) -> appxmpp_str {
-    // SAFETY: as this function's own contract.
-    let connection = unsafe { connection.as_ref() };
     // The address itself has no lock and is there in a forked process too.
-    connection.map_or(appxmpp_str::EMPTY, |connection| connection.live.address.lend())
+    // SAFETY: as this function's own contract.
+    unsafe {
+        ffi::read(connection, appxmpp_str::EMPTY, |connection| connection.live.address.lend())
+    }
 }
 
 /// Sends one stanza; returns when it is written to a live stream. Without a `from`, the app's own
@@ -298,13 +300,13 @@ pub unsafe extern "C" fn appxmpp_connection_request(
 /// `connection` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_connection_interrupt(connection: *const appxmpp_connection) {
-    // SAFETY: as this function's own contract.
-    let live = unsafe { connection.as_ref() }.and_then(|connection| connection.live().ok());
-    ffi::guarded((), || {
-        if let Some(live) = live {
+    let interrupt = |connection: &appxmpp_connection| {
+        if let Ok(live) = connection.live() {
             live.bell.interrupt();
         }
-    });
+    };
+    // SAFETY: as this function's own contract.
+    unsafe { ffi::read(connection, (), interrupt) }
 }
 
 /// A file descriptor for `poll` and the like: readable while an event waits, after an interrupt, and

@@ -214,7 +214,8 @@ impl appxmpp_error {
 /// `result` is any number. One that is no result gives "APPXMPP_UNKNOWN".
 #[unsafe(no_mangle)]
 pub extern "C" fn appxmpp_result_name(result: i32) -> *const std::ffi::c_char {
-    appxmpp_result::name(result).unwrap_or(c"APPXMPP_UNKNOWN").as_ptr()
+    let unknown = c"APPXMPP_UNKNOWN".as_ptr();
+    ffi::guarded(unknown, || appxmpp_result::name(result).map_or(unknown, std::ffi::CStr::as_ptr))
 }
 
 /// The result that the failed call returned; `APPXMPP_NULL_ARGUMENT` if `error` is NULL.
@@ -224,7 +225,7 @@ pub extern "C" fn appxmpp_result_name(result: i32) -> *const std::ffi::c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_error_result(error: *const appxmpp_error) -> appxmpp_result {
     // SAFETY: as this function's own contract.
-    unsafe { ffi::borrow(error, "error") }.map_or(APPXMPP_NULL_ARGUMENT, |error| error.result)
+    unsafe { ffi::read(error, APPXMPP_NULL_ARGUMENT, |error| error.result) }
 }
 
 /// What happened, to which value, and what to do next; empty if `error` is NULL. Lives as long as
@@ -235,7 +236,7 @@ pub unsafe extern "C" fn appxmpp_error_result(error: *const appxmpp_error) -> ap
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_error_text(error: *const appxmpp_error) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { ffi::borrow(error, "error") }.map_or(appxmpp_str::EMPTY, |error| error.text.lend())
+    unsafe { ffi::read(error, appxmpp_str::EMPTY, |error| error.text.lend()) }
 }
 
 /// Frees an error object; NULL is allowed.

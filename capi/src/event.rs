@@ -148,11 +148,9 @@ unsafe fn part(
     event: *const appxmpp_event,
     field: impl Fn(&appxmpp_event) -> Option<&Kept>,
 ) -> appxmpp_str {
+    let lent = |event| field(event).map_or(appxmpp_str::EMPTY, Kept::lend);
     // SAFETY: as this function's own contract.
-    let event = unsafe { event.as_ref() };
-    ffi::guarded(appxmpp_str::EMPTY, || {
-        event.and_then(field).map_or(appxmpp_str::EMPTY, Kept::lend)
-    })
+    unsafe { ffi::read(event, appxmpp_str::EMPTY, lent) }
 }
 
 /// A number that no other event of the connection has; 0 if `event` is NULL.
@@ -162,7 +160,7 @@ unsafe fn part(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_id(event: *const appxmpp_event) -> u64 {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.map_or(0, |event| event.claimed.id)
+    unsafe { ffi::read(event, 0, |event| event.claimed.id) }
 }
 
 /// The path that App Engine would have posted to, such as `/_ah/xmpp/message/chat/`. Lives as long
@@ -209,11 +207,7 @@ pub unsafe extern "C" fn appxmpp_event_field(
     name_len: usize,
 ) -> appxmpp_str {
     // SAFETY: the caller keeps the conventions.
-    let Ok(name) = (unsafe { ffi::text(name, name_len, "name") }) else {
-        return appxmpp_str::EMPTY;
-    };
-    // SAFETY: as this function's own contract.
-    unsafe { part(event, |event| event.named(name)) }
+    unsafe { part(event, |event| event.named(ffi::text(name, name_len, "name").ok()?)) }
 }
 
 /// How many fields the form has; 0 if `event` is NULL.
@@ -223,7 +217,7 @@ pub unsafe extern "C" fn appxmpp_event_field(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_event_field_count(event: *const appxmpp_event) -> usize {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.map_or(0, |event| event.claimed.fields.len())
+    unsafe { ffi::read(event, 0, |event| event.claimed.fields.len()) }
 }
 
 /// The name of the form's field number `index`, in App Engine's order; empty from
@@ -262,11 +256,10 @@ pub unsafe extern "C" fn appxmpp_event_field_value(
 pub unsafe extern "C" fn appxmpp_event_stanza(
     event: *const appxmpp_event,
 ) -> *const appxmpp_stanza {
+    let stanza =
+        |event: &appxmpp_event| event.stanza().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: as this function's own contract.
-    let event = unsafe { event.as_ref() };
-    ffi::guarded(std::ptr::null(), || {
-        event.and_then(appxmpp_event::stanza).map_or(std::ptr::null(), std::ptr::from_ref)
-    })
+    unsafe { ffi::read(event, std::ptr::null(), stanza) }
 }
 
 /// Says that the app is done with an event: it handled it, or failed to. The sender's next event is

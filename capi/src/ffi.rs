@@ -2,10 +2,10 @@
 //! file of this crate is written in terms of these.
 
 use std::ffi::{CStr, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 use crate::error::{Failure, appxmpp_error, appxmpp_result};
+use crate::fault::caught;
 
 /// The length that means "up to the NUL byte".
 pub const APPXMPP_NUL: usize = usize::MAX;
@@ -52,7 +52,7 @@ pub(crate) fn boundary(
     error: *mut *mut appxmpp_error,
     body: impl FnOnce() -> Result<(), Failure>,
 ) -> appxmpp_result {
-    let failure = match catch_unwind(AssertUnwindSafe(body)) {
+    let failure = match caught(body) {
         Ok(Ok(())) => return appxmpp_result::APPXMPP_OK,
         Ok(Err(failure)) => failure,
         Err(panic) => Failure::panicked(panic.as_ref()),
@@ -68,7 +68,21 @@ pub(crate) fn boundary(
 
 /// Runs `body`, which cannot fail; a panic gives `default`.
 pub(crate) fn guarded<T>(default: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(default)
+    caught(body).unwrap_or(default)
+}
+
+/// What `read` finds in the object behind a handle; `default` for NULL, and if it panics.
+///
+/// # Safety
+/// As [`borrow`].
+pub(crate) unsafe fn read<'a, T: 'a, R: Copy>(
+    handle: *const T,
+    default: R,
+    read: impl FnOnce(&'a T) -> R,
+) -> R {
+    // SAFETY: as this function's own contract.
+    let object = unsafe { handle.as_ref() };
+    guarded(default, || object.map_or(default, read))
 }
 
 /// The object behind a handle.

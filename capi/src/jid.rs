@@ -89,7 +89,7 @@ pub unsafe extern "C" fn appxmpp_jid_format(
 /// `jid` is NULL or live.
 unsafe fn part(jid: *const appxmpp_jid, field: impl Fn(&appxmpp_jid) -> &Kept) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { jid.as_ref() }.map_or(appxmpp_str::EMPTY, |jid| field(jid).lend())
+    unsafe { ffi::read(jid, appxmpp_str::EMPTY, |jid| field(jid).lend()) }
 }
 
 /// The whole address in its prepared form; empty if `jid` is NULL. Lives as long as `jid`.

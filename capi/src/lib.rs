@@ -39,12 +39,14 @@
 //! until the process ends: `dlclose` does not unload it.
 //!
 //! Faults. A NULL that is not allowed gives `APPXMPP_NULL_ARGUMENT`. A fault inside the library ends
-//! in `APPXMPP_PANIC`, never in the caller's stack.
+//! in `APPXMPP_PANIC`, or where there is no result in what NULL gives, never in the caller's stack. Nothing
+//! is printed; the log says where it was.
 
 mod bell;
 mod connection;
 mod error;
 mod event;
+mod fault;
 mod ffi;
 mod fork;
 mod jid;

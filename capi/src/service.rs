@@ -102,8 +102,10 @@ pub extern "C" fn appxmpp_result_service_error(result: i32) -> i32 {
     if result == appxmpp_result::APPXMPP_OK as i32 {
         return 0;
     }
-    let kind = KINDS.into_iter().find(|kind| appxmpp_result::from(*kind) as i32 == result);
-    ServiceError::from(kind.unwrap_or(ErrorKind::Internal)) as i32
+    ffi::guarded(APPXMPP_SERVICE_UNSPECIFIED_ERROR, || {
+        let kind = KINDS.into_iter().find(|kind| appxmpp_result::from(*kind) as i32 == result);
+        ServiceError::from(kind.unwrap_or(ErrorKind::Internal)) as i32
+    })
 }
 
 /// App Engine's `send_message`: sends `body` to `count` recipients and writes `count` statuses

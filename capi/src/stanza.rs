@@ -225,13 +225,13 @@ pub unsafe extern "C" fn appxmpp_stanza_parse(
 /// `stanza` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stanza_kind(stanza: *const appxmpp_stanza) -> i32 {
+    let kind = |stanza: &appxmpp_stanza| match stanza.element.name() {
+        "message" => APPXMPP_MESSAGE,
+        "presence" => APPXMPP_PRESENCE,
+        _ => APPXMPP_IQ,
+    };
     // SAFETY: as this function's own contract.
-    match unsafe { stanza.as_ref() }.map(|stanza| stanza.element.name()) {
-        Some("message") => APPXMPP_MESSAGE,
-        Some("presence") => APPXMPP_PRESENCE,
-        Some(_) => APPXMPP_IQ,
-        None => 0,
-    }
+    unsafe { ffi::read(stanza, 0, kind) }
 }
 
 /// The value of the attribute `name` (`from`, `to`, `id`, `type`, `xml:lang`, …); empty if it is not
@@ -246,11 +246,12 @@ pub unsafe extern "C" fn appxmpp_stanza_attribute(
     name_len: usize,
 ) -> appxmpp_str {
     // SAFETY: the caller keeps the conventions.
-    let (stanza, name) = unsafe { (stanza.as_ref(), ffi::text(name, name_len, "name")) };
-    match (stanza, name) {
-        (Some(stanza), Ok(name)) => ffi::guarded(appxmpp_str::EMPTY, || stanza.attribute(name)),
-        _ => appxmpp_str::EMPTY,
-    }
+    let named = |stanza: &appxmpp_stanza| match unsafe { ffi::text(name, name_len, "name") } {
+        Ok(name) => stanza.attribute(name),
+        Err(_) => appxmpp_str::EMPTY,
+    };
+    // SAFETY: as this function's own contract.
+    unsafe { ffi::read(stanza, appxmpp_str::EMPTY, named) }
 }
 
 /// Sets the attribute `name` to `value`, or removes it if `value` is NULL.
@@ -290,9 +291,10 @@ pub unsafe extern "C" fn appxmpp_stanza_set_attribute(
 /// `stanza` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stanza_body(stanza: *const appxmpp_stanza) -> appxmpp_str {
+    let body =
+        |stanza: &appxmpp_stanza| stanza.lent.body.as_ref().map_or(appxmpp_str::EMPTY, Kept::lend);
     // SAFETY: as this function's own contract.
-    let body = unsafe { stanza.as_ref() }.and_then(|stanza| stanza.lent.body.as_ref());
-    body.map_or(appxmpp_str::EMPTY, Kept::lend)
+    unsafe { ffi::read(stanza, appxmpp_str::EMPTY, body) }
 }
 
 /// Adds a `<body/>` with `text` inside, escaped.
@@ -352,7 +354,7 @@ pub unsafe extern "C" fn appxmpp_stanza_add_xml(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stanza_children_xml(stanza: *const appxmpp_stanza) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { stanza.as_ref() }.map_or(appxmpp_str::EMPTY, |stanza| stanza.lent.children.lend())
+    unsafe { ffi::read(stanza, appxmpp_str::EMPTY, |stanza| stanza.lent.children.lend()) }
 }
 
 /// The stanza as XML that can be parsed alone. Lives until the stanza is changed or freed.
@@ -362,7 +364,7 @@ pub unsafe extern "C" fn appxmpp_stanza_children_xml(stanza: *const appxmpp_stan
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stanza_xml(stanza: *const appxmpp_stanza) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { stanza.as_ref() }.map_or(appxmpp_str::EMPTY, |stanza| stanza.lent.xml.lend())
+    unsafe { ffi::read(stanza, appxmpp_str::EMPTY, |stanza| stanza.lent.xml.lend()) }
 }
 
 /// Frees a stanza; NULL is allowed.

@@ -132,9 +132,12 @@ pub unsafe extern "C" fn appxmpp_stream_handle_timeout(
 /// `stream` is NULL or live.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stream_poll_timeout(stream: *const appxmpp_stream) -> u64 {
+    let due = |stream: &appxmpp_stream| {
+        let due = stream.stream.poll_timeout()?;
+        u64::try_from(due.as_micros().div_ceil(1000)).ok()
+    };
     // SAFETY: as this function's own contract.
-    let due = unsafe { stream.as_ref() }.and_then(|stream| stream.stream.poll_timeout());
-    due.map_or(u64::MAX, |due| u64::try_from(due.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
+    unsafe { ffi::read(stream, None, due) }.unwrap_or(u64::MAX)
 }
 
 /// Sends one stanza; its `from` must be an address of the component's domain.
@@ -239,7 +242,7 @@ impl appxmpp_stream_event {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn appxmpp_stream_event_kind(event: *const appxmpp_stream_event) -> i32 {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.map_or(0, |event| event.kind)
+    unsafe { ffi::read(event, 0, |event| event.kind) }
 }
 
 /// The stanza of an `APPXMPP_STREAM_STANZA`, otherwise NULL. Lives as long as `event`.
@@ -250,9 +253,11 @@ pub unsafe extern "C" fn appxmpp_stream_event_kind(event: *const appxmpp_stream_
 pub unsafe extern "C" fn appxmpp_stream_event_stanza(
     event: *const appxmpp_stream_event,
 ) -> *const appxmpp_stanza {
+    let stanza = |event: &appxmpp_stream_event| {
+        event.stanza.as_deref().map_or(std::ptr::null(), std::ptr::from_ref)
+    };
     // SAFETY: as this function's own contract.
-    let stanza = unsafe { event.as_ref() }.and_then(|event| event.stanza.as_deref());
-    stanza.map_or(std::ptr::null(), std::ptr::from_ref)
+    unsafe { ffi::read(event, std::ptr::null(), stanza) }
 }
 
 /// Why a stanza was skipped or the stream closed; otherwise empty. Lives as long as `event`.
@@ -264,7 +269,7 @@ pub unsafe extern "C" fn appxmpp_stream_event_text(
     event: *const appxmpp_stream_event,
 ) -> appxmpp_str {
     // SAFETY: as this function's own contract.
-    unsafe { event.as_ref() }.map_or(appxmpp_str::EMPTY, |event| event.text.lend())
+    unsafe { ffi::read(event, appxmpp_str::EMPTY, |event| event.text.lend()) }
 }
 
 /// Frees an event; NULL is allowed.
