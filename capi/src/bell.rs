@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
+use engine::net::runtime::Listed;
+
 use crate::error::Failure;
 
 /// Interrupts, and the descriptor once it was asked for.
@@ -29,6 +31,8 @@ struct State {
 
 /// Holds one byte exactly while it is to be readable, so neither end ever blocks.
 struct Pipe {
+    /// First: what is closed may be somebody else's at once.
+    _listed: [Listed; 2],
     reader: PipeReader,
     writer: PipeWriter,
     readable: bool,
@@ -108,7 +112,8 @@ impl Bell {
         let mut state = self.state();
         if state.pipe.is_none() {
             let (reader, writer) = std::io::pipe()?;
-            state.pipe = Some(Pipe { reader, writer, readable: false });
+            let _listed = [Listed::new(reader.as_raw_fd()), Listed::new(writer.as_raw_fd())];
+            state.pipe = Some(Pipe { _listed, reader, writer, readable: false });
             state.show();
         }
         Ok(state.pipe.as_ref().map_or(-1, |pipe| pipe.reader.as_raw_fd()))

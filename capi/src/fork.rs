@@ -1,4 +1,4 @@
-//! What `fork` does: the child closes the sockets it inherited, and its handles refuse to work.
+//! What `fork` does: the child closes the sockets and pipes it inherited, and its handles refuse to work.
 
 use std::sync::OnceLock;
 
@@ -6,6 +6,7 @@ use engine::ErrorKind;
 use engine::net::runtime;
 
 use crate::error::Failure;
+use crate::ffi;
 
 /// Has the operating system call the core in each process that this one forks.
 pub(crate) fn watch() -> Result<(), Failure> {
@@ -21,9 +22,11 @@ pub(crate) fn watch() -> Result<(), Failure> {
 }
 
 extern "C" fn in_child() {
-    runtime::after_fork_in_child(|fd| {
-        // SAFETY: the core names each socket that this process inherited once, and nothing in this
-        // process uses it: its handles refuse to work and are never dropped after a fork.
-        unsafe { libc::close(fd) };
+    ffi::guarded((), || {
+        runtime::after_fork_in_child(|fd| {
+            // SAFETY: the core names each descriptor that this process inherited once, and nothing in this
+            // process uses it: its handles refuse to work and are never dropped after a fork.
+            unsafe { libc::close(fd) };
+        });
     });
 }

@@ -1,23 +1,32 @@
-/* fork(): the child's handles refuse to work, it holds no socket of the parent's, and it can open its own. */
+/* fork(): the child's handles refuse to work, it holds no socket and no pipe of the parent's, and it can open its own. */
 #include "live.h"
 
 #include <dirent.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int sockets(void)
+struct open {
+    int sockets, pipes;
+};
+
+static struct open descriptors(void)
 {
-    int count = 0;
+    struct open count = {0, 0};
     DIR *folder = opendir("/proc/self/fd");
     struct dirent *entry;
     CHECK(folder != NULL);
     while ((entry = readdir(folder))) {
         int type, fd = atoi(entry->d_name);
         socklen_t size = sizeof type;
-        if (*entry->d_name != '.' && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM)
-            count++;
+        struct stat status;
+        if (*entry->d_name == '.')
+            continue;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM)
+            count.sockets++;
+        count.pipes += fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
     }
     closedir(folder);
     return count;
@@ -28,15 +37,16 @@ static void hear(void *userdata, int32_t level, const char *target, const char *
     (void)userdata, (void)level, (void)target, (void)text, (void)len;
 }
 
-static void child(appxmpp_connection *connection, appxmpp_event *taken, appxmpp_stanza *iq, int before)
+static void child(appxmpp_connection *connection, appxmpp_event *taken, appxmpp_stanza *iq, struct open before)
 {
     appxmpp_event *event = NULL;
     appxmpp_stanza *answer = NULL;
     appxmpp_presence presence;
     const char *to = "echo@peer";
     int32_t number = 9;
-    /* Standard streams may be sockets too; the connection's is not among what is left. */
-    CHECK(sockets() < before);
+    /* Standard streams may be some too; the connection's are not among what is left. */
+    struct open left = descriptors();
+    CHECK(left.sockets < before.sockets && left.pipes == before.pipes);
     FAILS(APPXMPP_CLOSED, "fork", appxmpp_connection_wait_ready(connection, APPXMPP_FOREVER, &error));
     FAILS(APPXMPP_CLOSED, "fork", appxmpp_connection_next_event(connection, APPXMPP_FOREVER, &event, &error));
     FAILS(APPXMPP_CLOSED, "fork", appxmpp_connection_request(connection, iq, APPXMPP_FOREVER, &answer, &error));
@@ -72,12 +82,14 @@ int main(void)
     OK(appxmpp_stanza_parse("<iq to='peer' type='get'><q xmlns='urn:q'/></iq>", APPXMPP_NUL, &iq, &error));
     for (int round = 0; round < 5; round++) {
         appxmpp_connection *connection = live(NULL);
+        struct open before = descriptors();
         if (round % 2)
             OK(appxmpp_connection_fd(connection, &fd, &error));
+        CHECK(descriptors().pipes == before.pipes + (round % 2 ? 2 : 0));
         message(connection, "echo@peer", "before the fork");
         appxmpp_event *taken = next(connection);
-        int before = sockets(), status = 0;
-        CHECK(before > 0);
+        int status = 0;
+        CHECK(before.sockets > 0);
         pid_t pid = fork();
         CHECK(pid >= 0);
         if (pid == 0) {

@@ -86,8 +86,8 @@ pub(super) fn to_wait_on() -> Option<&'static Driven> {
 /// To be called once in each process that `fork` made, before anything else of this library, from
 /// `os.register_at_fork(after_in_child=…)` or `pthread_atfork`.
 ///
-/// It never blocks. `close` is called with the number of each socket inherited from the parent, and
-/// should be `close(2)`: as long as a child holds one open, the server does not notice the parent's
+/// It never blocks. `close` is called with the number of each descriptor inherited from the parent, and
+/// should be `close(2)`: as long as a child holds a socket open, the server does not notice the parent's
 /// end. (Closing a descriptor that somebody else owns is not safe Rust, so the caller does it.)
 pub fn after_fork_in_child(mut close: impl FnMut(i32)) {
     GENERATION.fetch_add(1, Ordering::AcqRel);
@@ -144,12 +144,14 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Keeps a socket on the list of those that a child process must close.
+/// Keeps a descriptor, a socket or one end of a pipe, on the list of those that a child process must
+/// close. To be dropped before it is closed.
 #[derive(Debug)]
-pub(crate) struct Listed(i32);
+pub struct Listed(i32);
 
 impl Listed {
-    pub(crate) fn new(fd: i32) -> Self {
+    /// Puts `fd` on the list.
+    pub fn new(fd: i32) -> Self {
         SOCKETS.add(fd);
         Self(fd)
     }
@@ -161,7 +163,7 @@ impl Drop for Listed {
     }
 }
 
-/// The open sockets, in a list that can be read without a lock.
+/// The open descriptors, in a list that can be read without a lock.
 struct Sockets {
     slots: [AtomicI32; 32],
     more: OnceLock<Box<Sockets>>,
