@@ -62,13 +62,15 @@ int main(void)
         return 1;
     pthread_create(&waiter, NULL, wait_for_the_end, bot);
     pthread_detach(waiter);
-    if (ok(appxmpp_connection_wait_ready(bot, APPXMPP_FOREVER, &error), &error)) {
+    appxmpp_result result = appxmpp_connection_wait_ready(bot, APPXMPP_FOREVER, &error);
+    if (ok(result, &error)) {
         printf("%s is there\n", appxmpp_connection_address(bot).data);
         fflush(stdout);
     }
-    for (;;) {
+    while (result == APPXMPP_OK) {
         appxmpp_event *event = NULL;
-        if (!ok(appxmpp_connection_next_event(bot, APPXMPP_FOREVER, &event, &error), &error))
+        result = appxmpp_connection_next_event(bot, APPXMPP_FOREVER, &event, &error);
+        if (!ok(result, &error))
             break;
         bool answered = answer(bot, event);
         appxmpp_event_done(event, answered, NULL);
@@ -76,5 +78,5 @@ int main(void)
     }
     appxmpp_connection_close(bot, 3000, NULL);
     appxmpp_connection_free(bot);
-    return 0;
+    return result == APPXMPP_INTERRUPTED ? 0 : 1;
 }
