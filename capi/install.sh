@@ -21,9 +21,25 @@ if [ "$major" = 0 ]; then abi=0.$minor; else abi=$major; fi
 # What only a static library needs beside it: `rustc --print native-static-libs`, compared by the tests.
 static_libs="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
 
+# From the one to the other, for who moves both.
+include_from_libdir=$(realpath -ms --relative-to="$libdir" "$prefix/include")
+
 fill() {
     sed -e "s|@PREFIX@|$prefix|g" -e "s|@LIBDIR@|$libdir|g" -e "s|@VERSION@|$version|g" -e "s|@ABI@|$abi|g" \
-        -e "s|@STATIC_LIBS@|$static_libs|g" "$1"
+        -e "s|@STATIC_LIBS@|$static_libs|g" -e "s|@INCLUDE_FROM_LIBDIR@|$include_from_libdir|g" "$1"
+}
+
+# The archive with one object in it, whose other names are its own: the program may have an SQLite too. The standard
+# library's LLVM code would not survive being put together, and nobody needs it.
+archive() {
+    work=$(mktemp -d)
+    ${OBJCOPY:-objcopy} -R .llvmbc -R .llvmcmd "$built/libappxmpp.a" "$work/all.a"
+    ${LD:-ld} -r --whole-archive "$work/all.a" -o "$work/libappxmpp.o"
+    ${OBJCOPY:-objcopy} --keep-global-symbols="$here/symbols.txt" "$work/libappxmpp.o"
+    rm -f "$1"
+    ${AR:-ar} rcsD "$1" "$work/libappxmpp.o"
+    chmod 644 "$1"
+    rm -r "$work"
 }
 
 files() {
@@ -56,7 +72,7 @@ install -m 755 "$built/libappxmpp.so" "$to$libdir/libappxmpp.so.$version"
 ${STRIP:-strip} --strip-unneeded "$to$libdir/libappxmpp.so.$version"
 ln -sf "libappxmpp.so.$version" "$to$libdir/libappxmpp.so.$abi"
 ln -sf "libappxmpp.so.$abi" "$to$libdir/libappxmpp.so"
-install -m 644 "$built/libappxmpp.a" "$to$libdir/libappxmpp.a"
+archive "$to$libdir/libappxmpp.a"
 install -m 644 "$here/include/appxmpp.h" "$to$prefix/include/appxmpp.h"
 fill "$here/appxmpp.pc.in" > "$to$libdir/pkgconfig/appxmpp.pc"
 for file in appxmppConfig appxmppConfigVersion; do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -15,13 +16,19 @@ ABI = ".".join(version().split(".")[:2]) if version().startswith("0.") else vers
 OFFLINE = TESTS / "test_offline.c"
 
 
-def install(destdir: Path, prefix: str, *arguments: str) -> None:
-    built = BUILD / "built"
-    built.mkdir(parents=True, exist_ok=True)
-    for name in ("so", "a"):
-        (built / f"libappxmpp.{name}").unlink(missing_ok=True)
-        (built / f"libappxmpp.{name}").symlink_to(library() / f"libappxmpp.{name}")
-    env = environment("", DESTDIR=str(destdir), PREFIX=prefix, BUILT=str(built))
+@functools.cache
+def built() -> Path:
+    """The library without what only a debugger reads, which is most of it."""
+    folder = BUILD / "built"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("libappxmpp.so", "libappxmpp.a"):
+        (folder / name).unlink(missing_ok=True)
+        run("objcopy", "--strip-debug", library() / name, folder / name)
+    return folder
+
+
+def install(destdir: Path, prefix: str, *arguments: str, **more: str) -> None:
+    env = environment("", DESTDIR=str(destdir), PREFIX=prefix, BUILT=str(built()), **more)
     run(CAPI / "install.sh", *arguments, env=env)
 
 
@@ -58,6 +65,26 @@ def test_everything_is_there_and_goes_away(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
 
 
+@pytest.mark.timeout(900)
+def test_make_install(tmp_path: Path) -> None:
+    words = ("CAPI_PROFILE=dev", "PREFIX=/opt/chat", f"DESTDIR={tmp_path}", "CAPI_FEATURES=--features test-panic")
+    env = {name: value for name, value in environment("").items() if not name.startswith("MAKE")}
+    run("make", "install", *words, cwd=ROOT, env=env)
+    assert {path.name for path in (tmp_path / "opt/chat").iterdir()} == {"include", "lib", "share"}
+    assert "prefix=/opt/chat\n" in (tmp_path / "opt/chat/lib/pkgconfig/appxmpp.pc").read_text()
+    exported = run("nm", "-D", "--defined-only", tmp_path / "opt/chat/lib/libappxmpp.so").stdout
+    assert " appxmpp_test_panic\n" in exported, "the features are those that were asked for"
+    run("make", "uninstall", *words[1:3], cwd=ROOT, env=env)
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+
+
+def test_make_install_of_the_small_one_is_for_size() -> None:
+    small = run("make", "-n", "install", "CAPI_FEATURES=--no-default-features", cwd=ROOT).stdout
+    assert "CARGO_PROFILE_RELEASE_OPT_LEVEL=s cargo build --profile release" in small
+    assert "-p appxmpp-capi --no-default-features\n" in small
+    assert "OPT_LEVEL" not in run("make", "-n", "install", cwd=ROOT).stdout
+
+
 def flags(installed: Path, *options: str) -> list[str]:
     env = environment("", PKG_CONFIG_PATH=str(installed / "lib" / "pkgconfig"))
     assert run("pkg-config", "--modversion", "appxmpp", env=env).stdout.strip() == version()
@@ -90,6 +117,28 @@ def test_the_static_library_and_what_it_needs(installed: Path, tmp_path: Path) -
     assert "libappxmpp" not in run("ldd", program).stdout
 
 
+def test_the_archive_has_no_names_but_ours(installed: Path, tmp_path: Path) -> None:
+    listed = run("nm", "--defined-only", "--extern-only", installed / "lib" / "libappxmpp.a").stdout.splitlines()
+    names = {line.split()[-1] for line in listed if len(line.split()) == 3}
+    assert names == set((CAPI / "symbols.txt").read_text().split())
+
+
+# A function of SQLite's, as if the program had one of its own.
+OTHERS = "const char *sqlite3_libversion(void) { return 0; }\n"
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "g++"])
+def test_the_archive_beside_another_sqlite(compiler: str, installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "others.c").write_text(OTHERS)
+    for source in (OFFLINE, tmp_path / "others.c"):
+        run("gcc", "-c", "-o", tmp_path / f"{source.stem}.o", source, f"-I{installed / 'include'}")
+    words = [word for word in flags(installed, "--static", "--libs") if word != "-lappxmpp"]
+    objects = [tmp_path / "others.o", tmp_path / "test_offline.o"]
+    run(compiler, "-o", tmp_path / "program", *objects, installed / "lib" / "libappxmpp.a", *words)
+    del (env := environment(""))["APPXMPP_BACKEND"]
+    assert run(tmp_path / "program", env=env).stdout == "ok\n"
+
+
 CMAKE = """cmake_minimum_required(VERSION 3.13)
 project(user C)
 find_package(appxmpp {version} REQUIRED)
@@ -100,13 +149,14 @@ target_link_libraries(static appxmpp::appxmpp-static)
 """
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_cmake(installed: Path, tmp_path: Path, moved: bool) -> None:
+@pytest.mark.parametrize("moved", ["", "/usr/lib", "/usr/lib/x86_64-linux-gnu"])
+def test_cmake(installed: Path, tmp_path: Path, moved: str) -> None:
+    where = [f"-DCMAKE_PREFIX_PATH={installed}"]
     if moved:
-        install(tmp_path / "moved", "/usr")
-        installed = tmp_path / "moved" / "usr"
+        install(tmp_path / "moved", "/usr", LIBDIR=moved)
+        where = [f"-Dappxmpp_DIR={tmp_path}/moved{moved}/cmake/appxmpp"]
     (tmp_path / "CMakeLists.txt").write_text(CMAKE.format(version=version(), source=OFFLINE))
-    run("cmake", "-S", tmp_path, "-B", tmp_path / "out", f"-DCMAKE_PREFIX_PATH={installed}")
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "out", *where)
     run("cmake", "--build", tmp_path / "out")
     del (env := environment(""))["APPXMPP_BACKEND"]
     for name in ("shared", "static"):
