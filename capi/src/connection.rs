@@ -143,7 +143,10 @@ fn timeout(ms: u64) -> Option<Duration> {
 /// `component://DOMAIN:SECRET@HOST[:PORT]`, `component+unix://DOMAIN:SECRET@/path/to.sock`,
 /// `component+tls://DOMAIN:SECRET@HOST[:PORT]` or, for an ordinary account,
 /// `client://LOCALPART:PASSWORD@DOMAIN[:PORT]`, where
-/// `:SECRET` may be left out (see `appxmpp_options_set_secret`). NULL means the environment's
+/// `:SECRET` may be left out (see `appxmpp_options_set_secret`); the options that may follow are the
+/// README's. Without a port, and with the library's feature `srv`, the DNS is asked where an account's
+/// server listens (RFC 6120 section 3.2.1). What other programs may have there besides is refused:
+/// `stub:`, and a gateway's `http://`, whose API a program in C calls itself. NULL means the environment's
 /// `APPXMPP_BACKEND`. `options` may be NULL. `out` receives a new handle, before the stream is up:
 /// `appxmpp_connection_wait_ready` waits for that. The first connection of a process starts the
 /// library's thread.

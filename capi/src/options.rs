@@ -56,8 +56,8 @@ impl appxmpp_options {
     /// The app's settings on `backend`, or on the one that the environment names.
     pub(crate) fn app_config(&self, backend: Option<&str>) -> Result<AppConfig, Failure> {
         let backend = match backend {
-            Some(text) => Backend::parse(text)?,
-            None => Backend::parse(&environment("APPXMPP_BACKEND")?.ok_or_else(no_backend)?)?,
+            Some(text) => parse_backend(text)?,
+            None => parse_backend(&environment("APPXMPP_BACKEND")?.ok_or_else(no_backend)?)?,
         };
         let own = backend.secret().is_some();
         let secret = match &self.secret {
@@ -83,6 +83,17 @@ impl appxmpp_options {
         }
         Ok(config)
     }
+}
+
+/// What other programs may have as a backend is told apart from what nobody has.
+fn parse_backend(text: &str) -> Result<Backend, Failure> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(config(
+            "the backend is a gateway's URL, which this library does not speak to; name a server with component://DOMAIN:SECRET@HOST or client://LOCALPART:PASSWORD@DOMAIN, or call the gateway's HTTP API"
+                .to_owned(),
+        ));
+    }
+    Ok(Backend::parse(text)?)
 }
 
 fn config(text: String) -> Failure {

@@ -287,6 +287,8 @@ static void connections_that_do_not_open(void)
     appxmpp_connection *refused = UNTOUCHED;
     FAILS(APPXMPP_CONFIG, "APPXMPP_BACKEND", appxmpp_connection_open(NULL, 0, NULL, &refused, &error));
     FAILS(APPXMPP_CONFIG, "xmpp", appxmpp_connection_open("xmpp://a:b@c", APPXMPP_NUL, NULL, &refused, &error));
+    FAILS(APPXMPP_CONFIG, "gateway",
+          appxmpp_connection_open("http://a:s3cret@127.0.0.1", APPXMPP_NUL, NULL, &refused, &error));
     FAILS(APPXMPP_CONFIG, "stub:", appxmpp_connection_open("stub:", APPXMPP_NUL, NULL, &refused, &error));
     FAILS(APPXMPP_CONFIG, "secret",
           appxmpp_connection_open("component://bot.localhost@h", APPXMPP_NUL, NULL, &refused, &error));
