@@ -18,6 +18,19 @@ EXAMPLES = ROOT / "examples" / "c"
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 C99 = ("gcc", "-std=c99", "-g", "-D_POSIX_C_SOURCE=200809L", *WARNINGS)
 
+#: The library itself is not instrumented; what it allocates and C touches is.
+ASAN = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
+# Without vgdb, whose pipes would be counted as the program's.
+VALGRIND = ("valgrind", "--quiet", "--error-exitcode=99", "--vgdb=no")
+LEAKS = "definite,indirect,possible"
+MEMCHECK = (
+    *VALGRIND,
+    "--leak-check=full",
+    f"--show-leak-kinds={LEAKS}",
+    f"--errors-for-leak-kinds={LEAKS}",
+    f"--suppressions={TESTS / 'memcheck.supp'}",
+)
+
 
 def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end; its output is part of the failure."""
@@ -47,13 +60,15 @@ def library(*features: str) -> Path:
         and m["reason"] == "compiler-artifact"
         and "cdylib" in m["target"]["kind"]
     )
-    folder = BUILD / "-".join(("lib", *features))
+    shared = next(file for file in map(Path, built["filenames"]) if file.suffix == ".so")
+    return linked(shared.parent, BUILD / "-".join(("lib", *features)))
+
+
+def linked(built: Path, folder: Path) -> Path:
+    """`folder` with the libraries of `built`, under all their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in map(Path, built["filenames"]):
-        if file.suffix == ".a":
-            shutil.copy2(file, folder)
-        elif file.suffix == ".so":
-            shutil.copy2(file, folder / f"libappxmpp.so.{version()}")
+    shutil.copy2(built / "libappxmpp.a", folder)
+    shutil.copy2(built / "libappxmpp.so", folder / f"libappxmpp.so.{version()}")
     major, minor, _ = version().split(".")
     for name in ("libappxmpp.so", f"libappxmpp.so.{f'{major}.{minor}' if major == '0' else major}"):
         (folder / name).unlink(missing_ok=True)
@@ -72,5 +87,6 @@ def program(source: Path, *flags: str, lib: Path | None = None, compiler: Sequen
 
 
 def environment(backend: str, **more: str) -> dict[str, str]:
+    more = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=98", **more}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APPXMPP_")}
     return {**inherited, "APPXMPP_BACKEND": backend, **more}

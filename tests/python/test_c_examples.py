@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from c_library import BUILD, EXAMPLES, INCLUDE, WARNINGS, environment, library, run
+from c_library import BUILD, EXAMPLES, INCLUDE, MEMCHECK, WARNINGS, environment, library, run
 from c_peer import Peer
 from fake_server import ACCEPT
 
@@ -58,9 +59,10 @@ def test_there_are_four() -> None:
     assert ALL == ["echo", "iq_ping", "poll_loop", "sans_io"]
 
 
-def test_echo() -> None:
+@pytest.mark.parametrize("under", [(), MEMCHECK], ids=["plain", "memcheck"])
+def test_echo(under: tuple[str, ...]) -> None:
     with Peer() as peer:
-        with running(example("echo"), env=environment(peer.backend()), says="bot@bot.localhost/bot") as bot:
+        with running(*under, example("echo"), env=environment(peer.backend()), says="bot@bot.localhost/bot") as bot:
             peer.wait_login()
             peer.message("h\u00e9llo &amp; you")
             assert peer_heard(peer) == "h\u00e9llo & you"
@@ -79,20 +81,46 @@ def test_echo_says_what_is_wrong() -> None:
     assert 'no backend has the scheme "xmpp"' in done.stderr
 
 
-def test_iq_ping() -> None:
+def test_echo_ends_before_its_stream_is_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        backend = f"component://bot.localhost:s3cret@127.0.0.1:{silent.getsockname()[1]}"
+        with subprocess.Popen([example("echo")], env=environment(backend), stdout=-1, stderr=-1, text=True) as bot:
+            try:
+                # It takes signals from before it connects on.
+                with silent.accept()[0]:
+                    bot.terminate()
+                    assert ended(bot) == ""
+            finally:
+                bot.kill()
+
+
+def test_echo_that_is_refused_has_failed() -> None:
+    with Peer(secret="another") as peer:
+        env = environment(peer.backend(), APPXMPP_BACKEND=peer.backend().replace("another", "wrong"))
+        done = subprocess.run([example("echo")], env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "not-authorized" in done.stderr
+    assert "wrong" not in done.stderr
+
+
+@pytest.mark.parametrize("under", [(), MEMCHECK], ids=["plain", "memcheck"])
+def test_iq_ping(under: tuple[str, ...]) -> None:
     with Peer() as peer:
         program = example("iq_ping")
         assert re.fullmatch(
             r"peer answered with a result in \d+\.\d\d ms\n",
-            run(program, "peer", env=environment(peer.backend())).stdout,
+            run(*under, program, "peer", env=environment(peer.backend())).stdout,
         )
-        done = run(program, "error@peer", env=environment(peer.backend()))
+        done = run(*under, program, "error@peer", env=environment(peer.backend()))
         assert done.stdout.startswith("error@peer answered with an error in ")
 
 
-def test_poll_loop() -> None:
+@pytest.mark.parametrize("under", [(), MEMCHECK], ids=["plain", "memcheck"])
+def test_poll_loop(under: tuple[str, ...]) -> None:
     with Peer() as peer:
-        with running(example("poll_loop"), env=environment(peer.backend()), says="ready") as bot:
+        with running(*under, example("poll_loop"), env=environment(peer.backend()), says="ready") as bot:
             peer.message("one")
             assert peer_heard(peer) == "one"
             assert bot.stdin
@@ -104,11 +132,12 @@ def test_poll_loop() -> None:
             assert ended(bot) == ""
 
 
-def test_sans_io() -> None:
+@pytest.mark.parametrize("under", [(), MEMCHECK], ids=["plain", "memcheck"])
+def test_sans_io(under: tuple[str, ...]) -> None:
     with Peer() as peer:
         secret = BUILD / "secret"
         secret.write_text(f"{peer.secret}\n")
-        command = (example("sans_io"), "127.0.0.1", peer.port, peer.domain)
+        command = (*under, example("sans_io"), "127.0.0.1", peer.port, peer.domain)
         with secret.open() as file, running(*command, stdin=file, says="ready") as bot:
             for text in ("one", "bye"):
                 peer.message(text)

@@ -7,18 +7,23 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from c_library import BUILD, C99, INCLUDE, ROOT, TESTS, WARNINGS, environment, library, program, run
+from c_library import (
+    ASAN,
+    BUILD,
+    C99,
+    INCLUDE,
+    MEMCHECK,
+    ROOT,
+    TESTS,
+    VALGRIND,
+    WARNINGS,
+    environment,
+    library,
+    program,
+    run,
+)
 from c_peer import Peer
 
-VALGRIND = ("valgrind", "--quiet", "--error-exitcode=99")
-LEAKS = "definite,indirect,possible"
-MEMCHECK = (
-    *VALGRIND,
-    "--leak-check=full",
-    f"--show-leak-kinds={LEAKS}",
-    f"--errors-for-leak-kinds={LEAKS}",
-    f"--suppressions={TESTS / 'memcheck.supp'}",
-)
 HELGRIND = (*VALGRIND, "--tool=helgrind", f"--suppressions={TESTS / 'helgrind.supp'}")
 
 
@@ -46,18 +51,11 @@ def test_two_files_of_one_program_include_it() -> None:
     run(two)
 
 
-def asan() -> dict[str, str]:
-    # The library itself is not instrumented; what it allocates and C touches is.
-    return {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=98"}
-
-
 @pytest.mark.parametrize("under", ["plain", "memcheck", "asan"])
 @pytest.mark.parametrize("name", ["test_offline", "test_live"])
 def test_every_function(name: str, under: str, peer: Peer) -> None:
-    source = TESTS / f"{name}.c"
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover"] if under == "asan" else []
-    built = program(source, *flags, name=f"{name}-{under}" if flags else name)
-    env = environment(peer.backend(), **(asan() if under == "asan" else {}))
+    built = program(TESTS / f"{name}.c", *(ASAN if under == "asan" else ()), name=f"{name}-{under}")
+    env = environment(peer.backend())
     if name == "test_offline":
         del env["APPXMPP_BACKEND"]
     done = run(*(MEMCHECK if under == "memcheck" else ()), built, env=env, timeout=170)
@@ -77,10 +75,38 @@ def test_only_our_symbols_are_exported() -> None:
     assert exported == (ROOT / "capi" / "symbols.txt").read_text().split()
 
 
-def test_a_panic_comes_back_as_a_result() -> None:
+@pytest.mark.parametrize("under", ["plain", "memcheck", "asan"])
+def test_a_panic_comes_back_as_a_result(under: str) -> None:
     folder = library("test-panic")
-    built = program(TESTS / "test_panic.c", lib=folder)
-    assert run(built).stdout == "ok\n"
+    flags = ASAN if under == "asan" else ()
+    built = program(TESTS / "test_panic.c", *flags, lib=folder, name=f"test_panic-{under}")
+    done = run(*(MEMCHECK if under == "memcheck" else ()), built)
+    assert done.stdout == "ok\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.timeout(900)
+def test_an_account_s_server_is_looked_up() -> None:
+    folder = library("srv")
+    assert run(program(TESTS / "test_srv.c", lib=folder)).stdout == "ok\n"
+
+
+#: With less to do than when they run alone. A forked process never frees what its parent had: that is no leak.
+AGAIN = {
+    "test_fork": ((), ("--leak-check=no",)),
+    "test_growth": (("connection", "40"), ()),
+    "test_threads": (("1", "24"), ()),
+}
+
+
+@pytest.mark.parametrize("under", ["memcheck", "asan"])
+@pytest.mark.parametrize("name", AGAIN)
+def test_memory_when_it_forks_repeats_and_shares(name: str, under: str, peer: Peer) -> None:
+    arguments, options = AGAIN[name]
+    flags = ASAN if under == "asan" else ()
+    built = program(TESTS / f"{name}.c", "-D_GNU_SOURCE", *flags, name=f"{name}-{under}")
+    prefix = (*MEMCHECK, *options) if under == "memcheck" else ()
+    assert run(*prefix, built, *arguments, env=environment(peer.backend()), timeout=170).stdout.startswith("ok")
 
 
 def test_fork(peer: Peer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from c_library import BUILD, ROOT, TESTS, environment, program, run
+from c_library import ASAN, BUILD, MEMCHECK, ROOT, TESTS, environment, program, run
 from c_peer import Peer
 from fake_server import ACCEPT
 
@@ -210,17 +210,22 @@ def compare_answers(peer: Peer) -> None:
             assert texts == [], case
 
 
-def test_vectors(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("under", ["plain", "memcheck", "asan"])
+def test_vectors(under: str, capsys: pytest.CaptureFixture[str]) -> None:
     vectors()
-    built = program(TESTS / "test_vectors.c", "-Wno-overlength-strings", "-Wno-missing-field-initializers")
+    flags = ("-Wno-overlength-strings", "-Wno-missing-field-initializers", *(ASAN if under == "asan" else ()))
+    built = program(TESTS / "test_vectors.c", *flags, name=f"test_vectors-{under}")
     with Peer("bot.example.com") as peer:
-        done = run(built, env=environment(peer.backend()), timeout=170)
+        prefix = MEMCHECK if under == "memcheck" else ()
+        done = run(*prefix, built, env=environment(peer.backend()), timeout=500)
     lines = done.stdout.splitlines()
     counted = [line for line in lines if line.startswith("vectors c ")]
     names = ("jid", "xml", "send", "route", "presence", "roster")
     assert counted == [f"vectors c {name} {len(cases(name))}" for name in names]
-    with capsys.disabled():
-        print("", *counted, sep="\n")
+    if under == "plain":
+        with capsys.disabled():
+            print("", *counted, sep="\n")
 
     accepted = {
         int(number): bytes.fromhex(text).decode()
