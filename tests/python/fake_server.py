@@ -104,14 +104,17 @@ class FakeServer:
                     elif kind == "end" and depth == 1:
                         self._stanza(peer, element)
                     elif kind == "end" and depth == 0:
-                        peer.sendall(b"</stream:stream>")
-                        self.ends.put(True)
+                        self._end_stream(peer)
                         return
             self.ends.put(False)
         except OSError:
             self.ends.put(False)
         finally:
             peer.close()
+
+    def _end_stream(self, peer: socket.socket) -> None:
+        peer.sendall(b"</stream:stream>")
+        self.ends.put(True)
 
     def _stanza(self, peer: socket.socket, element: ElementTree.Element) -> None:
         if element.tag != ACCEPT + "handshake":

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use appxmpp::net::farewell_time;
 use appxmpp::store::{MemoryStore, PostgresStore, SqliteStore, Store};
 use appxmpp::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -130,10 +132,8 @@ impl Gateway {
         let deadline = Instant::now() + drain;
         let _ = closing.send(true);
         let finish = async {
-            let _ = tokio::time::timeout_at(deadline, serving).await;
-            for app in &gateway.apps {
-                app.close(deadline).await;
-            }
+            let _ = tokio::time::timeout_at(deadline - farewell_time(drain), serving).await;
+            close(&gateway.apps, deadline).await;
         };
         tokio::select! {
             () = finish => {}
@@ -143,6 +143,16 @@ impl Gateway {
         }
         outcome
     }
+}
+
+/// All at once: none waits for the webhooks of another, nor for its contacts.
+async fn close(apps: &[Arc<App>], deadline: Instant) {
+    let mut closing = JoinSet::new();
+    for app in apps {
+        let app = Arc::clone(app);
+        closing.spawn(async move { app.close(deadline).await });
+    }
+    closing.join_all().await;
 }
 
 fn taken_over() -> Error {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::cork::Next;
+use super::farewell::farewell_time;
 use super::inbound::register;
 use super::outbox::{Kept, LiveOutbox, utc};
 use super::runtime::{self, Owned};
@@ -364,7 +365,7 @@ impl App {
         let until = Instant::now() + bounded(deadline);
         inner.stop_intake();
         let idle = Idle { inner };
-        let patience = until - farewell(deadline);
+        let patience = until - farewell_time(deadline);
         let _ = tokio::time::timeout_at(patience, idle).await;
         let _ = tokio::time::timeout_at(patience, inner.drained()).await;
         inner.begin_close();
@@ -390,7 +391,7 @@ impl App {
         let until = Instant::now() + bounded(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         inner.stop_intake();
-        let patience = left().saturating_sub(farewell(deadline));
+        let patience = left().saturating_sub(farewell_time(deadline));
         let over = async {
             Idle { inner }.await;
             inner.drained().await;
@@ -503,11 +504,6 @@ impl Queue {
 fn evicted() -> Error {
     let text = "another process took over from this one, which was out of the state store's reach too long; start it again";
     Error::new(ErrorKind::Store, text)
-}
-
-/// What is kept of the time for closing to say goodbye.
-fn farewell(deadline: Duration) -> Duration {
-    (deadline / 4).min(Duration::from_secs(2))
 }
 
 /// Notes what became of the stanzas in `range`; `true` if the rest of the call has failed with them.

@@ -27,7 +27,8 @@ impl App {
         let origin = Instant::now();
         let mut turns = Turns::default();
         loop {
-            let due = self.service.poll_timeout().map(|at| origin + at);
+            let closing = *self.closing();
+            let due = self.service.poll_timeout().filter(|_| !closing).map(|at| origin + at);
             let turn = self.engine.has_waiting().then(|| origin + turns.due());
             let events = tokio::select! {
                 events = self.connection.next_events(EVENTS) => events,
@@ -107,7 +108,11 @@ impl App {
     }
 
     /// Sends what the service wants to say now; whether all of it went out.
-    pub(super) fn pump(&self, now: Duration) -> bool {
+    fn pump(&self, now: Duration) -> bool {
+        let closing = self.closing();
+        if *closing {
+            return true;
+        }
         let busy = self.connection.stats().is_ok_and(|stats| stats.outbound_queue > ROOM);
         if busy {
             return false;
@@ -123,7 +128,7 @@ impl App {
         };
         self.count_stored(&stanzas[..stanzas.len() - left.len()]);
         for stanza in &left {
-            self.stream.reply(&String::from_utf8_lossy(stanza), Vec::new()).await;
+            self.stream.write(&String::from_utf8_lossy(stanza)).await;
         }
     }
 
@@ -169,10 +174,12 @@ impl App {
                 self.metrics.stream(app, true);
                 self.up.send_replace(true);
                 if !self.service.addresses().is_account() {
-                    self.service.handle_ready(now);
+                    self.unless_closing(|| self.service.handle_ready(now));
                 }
             }
-            Event::Bound { resumed, .. } => self.service.handle_session(now, resumed),
+            Event::Bound { resumed, .. } => {
+                self.unless_closing(|| self.service.handle_session(now, resumed));
+            }
             Event::Roster { contacts, complete } => self.service.handle_roster(&contacts, complete),
             Event::Stanza(stanza) => self.stanza(stanza, arrived),
             Event::Skipped(error) => tracing::warn!(app, "a stanza was left out: {error}"),
@@ -189,6 +196,14 @@ impl App {
                 self.service.handle_disconnected();
             }
             _ => {}
+        }
+    }
+
+    /// A stream that comes up while the app closes is none to greet anybody on.
+    fn unless_closing(&self, greet: impl FnOnce()) {
+        let closing = self.closing();
+        if !*closing {
+            greet();
         }
     }
 

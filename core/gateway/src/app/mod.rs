@@ -10,10 +10,10 @@ mod open;
 mod stream;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use appxmpp::net::{Connection, LiveOutbox, message_batch};
+use appxmpp::net::{Connection, LiveOutbox, farewell_time, message_batch, say_goodbye};
 use appxmpp::service::address::{Addresses, Presentation};
 use appxmpp::service::{MessageCall, Sending, Service, Status};
 use appxmpp::store::DeadLetter;
@@ -61,6 +61,8 @@ pub struct App {
     stream: Stream,
     /// Takes what arrives.
     task: Mutex<Option<JoinHandle<()>>>,
+    /// Contacts are being told that the app is gone: nothing else is said of its own accord.
+    closing: Mutex<bool>,
     /// The store has news for the service.
     news: Notify,
     /// Told when other processes have taken over from this one.
@@ -230,22 +232,42 @@ impl App {
 
     /// Finishes deliveries, says goodbye, and closes the stream.
     pub async fn close(&self, deadline: Instant) {
-        self.engine.drain(deadline).await;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let patience = deadline - farewell_time(left());
+        self.engine.drain(patience).await;
         if let Some(outbox) = &self.outbox {
-            let _ = tokio::time::timeout_at(deadline, outbox.drained()).await;
-            outbox.close();
+            let _ = tokio::time::timeout_at(patience, outbox.drained()).await;
         }
-        self.service.handle_closing();
-        self.pump(Duration::MAX);
-        if let Err(error) = self.service.sync() {
-            tracing::error!(app = self.config().name, "the store was not written: {error}");
-        }
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        self.say_goodbye(deadline).await;
+        self.sync();
+        let left = left().max(Duration::from_secs(1));
         self.connection.close(left).await;
-        // What was read before the end is stored yet.
+        // What was read before the end is stored yet, and so are the answers: the outbox is open for them.
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             let _ = tokio::time::timeout(left, task).await;
+        }
+        if let Some(outbox) = &self.outbox {
+            outbox.close();
+        }
+        self.sync();
+    }
+
+    async fn say_goodbye(&self, deadline: Instant) {
+        *self.closing() = true;
+        let told = say_goodbye(&self.service, &self.connection, deadline).await;
+        for _ in 0..told {
+            self.metrics.stanza(Direction::Out, "presence");
+        }
+    }
+
+    fn closing(&self) -> MutexGuard<'_, bool> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync(&self) {
+        if let Err(error) = self.service.sync() {
+            tracing::error!(app = self.config().id, "the store was not written: {error}");
         }
     }
 

@@ -91,6 +91,7 @@ impl App {
             outbox,
             stream,
             task: Mutex::default(),
+            closing: Mutex::default(),
             news: Notify::new(),
             evicted,
             up: watch::Sender::new(false),

@@ -87,6 +87,16 @@ impl Stream {
             }
             sent => sent,
         };
+        self.note(stanza, sent);
+    }
+
+    /// Writes to the live stream what is not stored.
+    pub(super) async fn write(&self, stanza: &str) {
+        let sent = self.connection.send(stanza).await;
+        self.note(stanza, sent);
+    }
+
+    fn note(&self, stanza: &str, sent: Result<()>) {
         match sent {
             Ok(()) => self.metrics.stanza(Direction::Out, kind_of(stanza)),
             Err(error) => tracing::warn!("a reply was lost: {error}"),

@@ -12,11 +12,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Inner, Queue};
 use crate::error::Error;
 use crate::net::connection::Event;
+use crate::net::farewell::say_goodbye;
 use crate::net::inbound::register;
 use crate::net::outbox::{Keeping, LiveOutbox, utc};
 use crate::net::sharing::take_over;
 use crate::net::stats::add;
 use crate::net::turns::{keep_deliveries, released};
+use crate::net::wait::bounded;
 use crate::service::{Delivery, Outgoing, Service, Turns};
 use crate::stanza::Condition;
 use crate::stream::Batch;
@@ -65,10 +67,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
     refuse_waiting(&inner).await;
     if inner.connection.is_ready() {
-        inner.service.handle_closing();
-        while inner.service.poll_timeout().is_some() && inner.connection.is_ready() {
-            round(&inner).await;
-        }
+        // Who closes the app closes the stream when the time is up.
+        say_goodbye(&inner.service, &inner.connection, Instant::now() + bounded(Duration::MAX))
+            .await;
     }
     inner.service.keep_usage();
     if let Err(error) = inner.service.sync() {
