@@ -27,6 +27,7 @@ from appxmpp.errors import (
     ConfigError,
     InternalError,
     NotAuthorizedError,
+    OverQuotaError,
     ServiceError,
     UnavailableError,
 )
@@ -280,6 +281,8 @@ def _refuse(status, answer):
         raise NotAuthorizedError("the gateway refused the credentials: %s" % text)
     if status == 413:
         raise CallTooLargeError(text)
+    if error.get("over_quota"):
+        raise OverQuotaError(text)
     if status in (429, 503):
         raise UnavailableError(text)
     if "code" in error:

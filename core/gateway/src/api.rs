@@ -12,7 +12,7 @@
 //! | `/appxmpp/v1/purge_dead_letters` | `{"ids": […]}` | `{"done": […], "unknown": […]}` |
 //!
 //! What App Engine's service refuses is 422 with `{"error": {"code", "text"}}`, where `code` is its
-//! `XmppServiceError`. Credentials and the choice of the app are those of `/rest`.
+//! `XmppServiceError`. A quota that is used up is 429 with `"over_quota": true` beside these. Credentials and the choice of the app are those of `/rest`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use appxmpp::xml::{Limits, Scope};
 use appxmpp::{ErrorKind, ns};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
@@ -244,14 +244,22 @@ fn service_error(error: &appxmpp::Error) -> Response<Body> {
         ErrorKind::NotConnected | ErrorKind::Closed | ErrorKind::NotAuthorized => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        ErrorKind::Backpressure => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Backpressure | ErrorKind::OverQuota => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Internal | ErrorKind::Store | ErrorKind::Config => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let code = ServiceError::from(error.kind()) as i32;
-    json_response(status, &json!({"error": {"code": code, "text": error.to_string()}}))
+    let mut value = json!({"error": {"code": code, "text": error.to_string()}});
+    if error.kind() != ErrorKind::OverQuota {
+        return json_response(status, &value);
+    }
+    value["error"]["over_quota"] = true.into();
+    let mut response = json_response(status, &value);
+    let refusal = RestError::from_core(error);
+    response.headers_mut().extend(refusal.retry_after.map(|it| (RETRY_AFTER, it.into())));
+    response
 }
 
 fn json_response(status: StatusCode, value: &Value) -> Response<Body> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use appxmpp::service::OutboxStats;
+use appxmpp::service::{OutboxStats, Usage};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -176,7 +176,9 @@ pub struct Metrics {
     iq_pending: Family<AppLabel, Gauge<i64, AtomicI64>>,
     queue: Family<AppLabel, Gauge<i64, AtomicI64>>,
     connections: Gauge,
-    quota: Family<QuotaLabels, Gauge<u64, AtomicU64>>,
+    service: Family<ServiceLabels, Gauge<u64, AtomicU64>>,
+    used: Family<QuotaLabels, Gauge<u64, AtomicU64>>,
+    limit: Family<QuotaLabels, Gauge<u64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,9 +199,15 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QuotaLabels {
+struct ServiceLabels {
     app: String,
     counter: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabels {
+    app: String,
+    quota: &'static str,
 }
 
 fn histogram() -> Histogram {
@@ -230,7 +238,9 @@ impl Default for Metrics {
             iq_pending: Family::default(),
             queue: Family::default(),
             connections: Gauge::default(),
-            quota: Family::default(),
+            service: Family::default(),
+            used: Family::default(),
+            limit: Family::default(),
         };
         registry.register(
             "stream_up",
@@ -297,7 +307,17 @@ impl Default for Metrics {
             "Requests that wait for an answer",
             metrics.iq_pending.clone(),
         );
-        registry.register("service", "What the App Engine service has done", metrics.quota.clone());
+        registry.register(
+            "service",
+            "What the App Engine service has done since the start",
+            metrics.service.clone(),
+        );
+        registry.register("quota_used", "What was used today, of UTC", metrics.used.clone());
+        registry.register(
+            "quota_limit",
+            "What may be used in a day, where that is limited",
+            metrics.limit.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -362,8 +382,19 @@ impl Metrics {
         self.queue.get_or_create(&label).set(number(queue));
         self.iq_pending.get_or_create(&label).set(number(pending));
         for (counter, value) in service {
-            let labels = QuotaLabels { app: app.to_owned(), counter };
-            self.quota.get_or_create(&labels).set(*value);
+            let labels = ServiceLabels { app: app.to_owned(), counter };
+            self.service.get_or_create(&labels).set(*value);
+        }
+    }
+
+    /// What an app has used today, and may use.
+    pub fn quotas(&self, app: &str, usage: &[Usage]) {
+        for Usage { resource, used, limit } in usage {
+            let labels = QuotaLabels { app: app.to_owned(), quota: resource.as_str() };
+            self.used.get_or_create(&labels).set(*used);
+            if let Some(limit) = limit {
+                self.limit.get_or_create(&labels).set(*limit);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ pub use lanes::{LaneLimits, Lanes, Ticket};
 pub use limits::{ServiceLimits, Stats};
 pub use outbox::{Outbox, OutboxLimits, OutboxStats};
 pub use presence::Show;
-pub use quota::{Quotas, Resource, Usage};
+pub use quota::{Charge, Quotas, Resource, Usage};
 pub use rounds::Pace;
 pub use route::{Delivery, DropReason, InboundService, InboundServices};
 pub use send::{MessageCall, Outgoing, PresenceCall, Sending, Status};

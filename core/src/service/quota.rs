@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use super::Service;
 use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::StanzaKind;
 use crate::store::{Change, Count, Durability};
+use crate::xml::{Element, Limits, Scope};
+
+/// How often what was used is to be kept ([`Service::keep_usage`]).
+pub const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// How many bits of a [`Meter`] are the count; the others are the day.
@@ -101,6 +106,50 @@ pub struct Usage {
     pub used: u64,
     /// How much may be.
     pub limit: Option<u64>,
+}
+
+/// How long after `utc`, the time since the Unix epoch, the quotas begin anew.
+pub fn until_next_day(utc: Duration) -> Duration {
+    Duration::from_secs(DAY_SECONDS - utc.as_secs() % DAY_SECONDS)
+}
+
+/// What a stanza uses that an app wrote itself: as much as the call of the API that says the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// A message with so many bytes of data.
+    Message(usize),
+    /// A request for a subscription.
+    Invitation,
+    /// Other presence.
+    Presence,
+    /// Anything else: a call, whatever it asks for.
+    Call,
+}
+
+impl Charge {
+    /// That of a stanza with these children, as XML.
+    pub fn of(kind: StanzaKind, type_: Option<&str>, children: &str) -> Self {
+        match kind {
+            StanzaKind::Message => Self::Message(data_bytes(children)),
+            StanzaKind::Presence if type_ == Some("subscribe") => Self::Invitation,
+            StanzaKind::Presence => Self::Presence,
+            StanzaKind::Iq | StanzaKind::Other => Self::Call,
+        }
+    }
+}
+
+/// The bytes of a message's text, if that is all there is in it, else those of its XML: what `send_message`
+/// is given for either.
+fn data_bytes(children: &str) -> usize {
+    let text = children.strip_prefix("<body>").and_then(|rest| rest.strip_suffix("</body>"));
+    match text.filter(|text| !text.contains('<')) {
+        Some(text) if !text.contains('&') => text.len(),
+        Some(text) => {
+            let body = Element::parse(children.as_bytes(), &Scope::empty(), &Limits::default());
+            body.map_or(text.len(), |body| body.text().len())
+        }
+        None => children.len(),
+    }
 }
 
 /// A count and its day in one number, so that neither changes without the other and no lock is needed.
@@ -265,6 +314,35 @@ impl Service {
         self.meters.day.fetch_max(utc.as_secs() / DAY_SECONDS, Ordering::Relaxed);
     }
 
+    /// Counts a stanza that an app wrote itself, before it is sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OverQuota`]: it may not be sent.
+    pub fn charge(&self, charge: Charge) -> Result<()> {
+        let counters = &self.counters;
+        counters.api_calls.add(1);
+        let call = (Resource::ApiCalls, 1);
+        match charge {
+            Charge::Message(bytes) => {
+                let (data, recipient) =
+                    ((Resource::DataSent, bytes), (Resource::RecipientsMessaged, 1));
+                self.meters.take(&[call, data, recipient])?;
+                counters.recipients_messaged.add(1);
+                counters.data_sent_bytes.add(bytes);
+            }
+            Charge::Invitation => {
+                self.meters.take(&[call, (Resource::InvitationsSent, 1)])?;
+                counters.invitations_sent.add(1);
+            }
+            Charge::Presence => {
+                self.meters.take(&[call])?;
+                counters.presence_sent.add(1);
+            }
+            Charge::Call => self.meters.take(&[call])?,
+        }
+        Ok(())
+    }
+
     /// What was used today.
     pub fn usage(&self) -> [Usage; 4] {
         let day = self.meters.day.load(Ordering::Relaxed);
@@ -275,7 +353,7 @@ impl Service {
         })
     }
 
-    /// Has the store keep what was used today, soon. To be called now and then, and at the end.
+    /// Has the store keep what was used today, soon. To be called every [`KEEP_EVERY`], and at the end.
     pub fn keep_usage(&self) {
         if self.is_shared() {
             // The processes tell each other all the time.
@@ -379,6 +457,43 @@ mod tests {
         refusal(no_more(Resource::InvitationsSent).send_invite("a@b", None), "invitations_sent");
         assert_eq!(no_more(Resource::InvitationsSent).contacts(), 0);
         assert_eq!(Quotas::APP_ENGINE.limit(Resource::InvitationsSent), Some(100_000));
+    }
+
+    #[test]
+    fn what_an_app_writes_itself_counts_as_the_call_that_says_the_same() {
+        let of = |kind, type_, children| Charge::of(kind, type_, children);
+        let message = |children| of(StanzaKind::Message, Some("chat"), children);
+        assert_eq!(message("<body>12345</body>"), Charge::Message(5));
+        assert_eq!(message("<body>a &amp; b</body>"), Charge::Message(5));
+        let with_state =
+            "<body>12345</body><active xmlns='http://jabber.org/protocol/chatstates'/>";
+        assert_eq!(message(with_state), Charge::Message(with_state.len()));
+        assert_eq!(message(""), Charge::Message(0));
+        assert_eq!(of(StanzaKind::Presence, Some("subscribe"), ""), Charge::Invitation);
+        assert_eq!(of(StanzaKind::Presence, None, "<show>away</show>"), Charge::Presence);
+        assert_eq!(of(StanzaKind::Iq, Some("get"), "<ping xmlns='urn:xmpp:ping'/>"), Charge::Call);
+
+        let (by_call, by_stanza) = (
+            service(Quotas::default(), &Arc::default()),
+            service(Quotas::default().with(Resource::RecipientsMessaged, 1), &Arc::default()),
+        );
+        send(&by_call, &["a@b"]).unwrap();
+        by_call.send_invite("a@b", None).unwrap();
+        by_stanza.charge(message("<body>12345</body>")).unwrap();
+        by_stanza.charge(Charge::Invitation).unwrap();
+        assert_eq!(used(&by_stanza), used(&by_call));
+        assert_eq!(by_stanza.stats(), by_call.stats());
+        refusal(by_stanza.charge(Charge::Message(1)), "recipients_messaged");
+        assert_eq!(used(&by_stanza), used(&by_call));
+        by_stanza.charge(Charge::Presence).unwrap();
+        by_stanza.charge(Charge::Call).unwrap();
+        assert_eq!(used(&by_stanza), [4, 5, 1, 1]);
+    }
+
+    #[test]
+    fn quotas_begin_anew_at_midnight() {
+        assert_eq!(until_next_day(20_000 * DAY), DAY);
+        assert_eq!(until_next_day(20_001 * DAY - Duration::from_millis(1500)).as_secs(), 2);
     }
 
     #[test]

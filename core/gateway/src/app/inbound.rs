@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::net::{Event, keep_deliveries, released, take_over};
+use appxmpp::service::quota::KEEP_EVERY;
 use appxmpp::service::{Delivery, DropReason, Outgoing, Turns};
 use appxmpp::stanza::{Stanza, StanzaKind};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, interval_at};
 
 use super::App;
 use super::stream::{kind_of, utc};
@@ -26,6 +27,7 @@ impl App {
     pub(super) async fn run(self: Arc<Self>) {
         let origin = Instant::now();
         let mut turns = Turns::default();
+        let mut usage = interval_at(origin + KEEP_EVERY, KEEP_EVERY);
         loop {
             let closing = *self.closing();
             let due = self.service.poll_timeout().filter(|_| !closing).map(|at| origin + at);
@@ -43,6 +45,10 @@ impl App {
                     let (now, waiting) = (origin.elapsed(), self.engine.waiting());
                     let free = released(&self.service, &mut turns, now, waiting).await;
                     self.engine.release(&free);
+                    continue;
+                }
+                _ = usage.tick() => {
+                    self.service.keep_usage();
                     continue;
                 }
                 () = self.news.notified() => {

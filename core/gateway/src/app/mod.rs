@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use appxmpp::net::{Connection, LiveOutbox, farewell_time, message_batch, say_goodbye};
 use appxmpp::service::address::{Addresses, Presentation};
-use appxmpp::service::{MessageCall, Sending, Service, Status};
+use appxmpp::service::{Charge, MessageCall, Sending, Service, Status};
 use appxmpp::store::DeadLetter;
 use appxmpp::{Jid, Result};
 use http::HeaderValue;
@@ -31,7 +31,8 @@ use crate::rest::error::RestError;
 use archive::Archives;
 use barrier::Barrier;
 use known::Known;
-use stream::{Stream, utc};
+use stream::Stream;
+pub(crate) use stream::utc;
 use waiters::Waiters;
 
 /// How long a stanza may wait to be written before its sender is told to come back later.
@@ -172,8 +173,7 @@ impl App {
     /// # Errors
     /// What the service refuses.
     pub async fn send_message(&self, call: &MessageCall<'_>) -> Result<Vec<Status>> {
-        self.service.set_utc(utc());
-        let mut sending = self.service.send_message(call)?;
+        let mut sending = self.service().send_message(call)?;
         let sent = match &self.outbox {
             Some(outbox) => {
                 let keep = outbox.keep(&sending.stanzas, Vec::new());
@@ -204,8 +204,9 @@ impl App {
         written
     }
 
-    /// App Engine's service, for presence and invitations.
+    /// App Engine's service, for presence and invitations. It knows what day it is.
     pub fn service(&self) -> &Service {
+        self.service.set_utc(utc());
         &self.service
     }
 
@@ -214,9 +215,18 @@ impl App {
         Some(self.service.addresses()).filter(|it| it.presentation() == Presentation::AppEngine)
     }
 
+    /// Counts what an app says in its own XML.
+    ///
+    /// # Errors
+    /// A quota is used up: it is not to be sent.
+    pub fn charge(&self, charge: Charge) -> Result<(), RestError> {
+        self.service().charge(charge).map_err(|error| RestError::from_core(&error))
+    }
+
     /// Brings the gauges up to date.
     pub fn measure(&self) {
         let stats = self.service.stats();
+        self.metrics.quotas(&self.config().name, &self.service().usage());
         self.metrics.gauges(
             &self.config().name,
             self.engine.depth(),
@@ -250,6 +260,7 @@ impl App {
         if let Some(outbox) = &self.outbox {
             outbox.close();
         }
+        self.service.keep_usage();
         self.sync();
     }
 
@@ -267,7 +278,7 @@ impl App {
 
     fn sync(&self) {
         if let Err(error) = self.service.sync() {
-            tracing::error!(app = self.config().id, "the store was not written: {error}");
+            tracing::error!(app = self.config().name, "the store was not written: {error}");
         }
     }
 

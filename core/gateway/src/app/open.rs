@@ -70,6 +70,7 @@ impl App {
         let stream = Stream {
             connection: connection.clone(),
             metrics: Arc::clone(&metrics),
+            service: Arc::clone(&service),
             keeper: keeps.then(|| Arc::clone(&service)),
             outbox: outbox.clone(),
         };
@@ -140,6 +141,7 @@ fn service_config(app: &config::App, wire: &ConnectionConfig) -> Result<ServiceC
         Some(_) => InboundServices::from_names(&app.inbound_services)?,
         None => InboundServices::NONE,
     };
+    service.quotas = app.quotas;
     service.id_prefix = format!("{}-", crate::id::alphanumeric::<8>());
     Ok(service)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use appxmpp::net::{Connection, LiveOutbox};
-use appxmpp::service::{Outgoing, Service};
+use appxmpp::service::{Charge, Outgoing, Service};
 use appxmpp::store::Change;
 use appxmpp::{ErrorKind, Result};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::metrics::{Direction, Metrics};
 pub(super) struct Stream {
     pub(super) connection: Connection,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) service: Arc<Service>,
     /// The service, if its store outlives the process.
     pub(super) keeper: Option<Arc<Service>>,
     pub(super) outbox: Option<Arc<LiveOutbox>>,
@@ -65,6 +66,11 @@ impl Outbox for Stream {
         }
     }
 
+    fn charge(&self, charge: Charge) -> Result<()> {
+        self.service.set_utc(utc());
+        self.service.charge(charge)
+    }
+
     fn keeps(&self) -> bool {
         self.keeper.is_some()
     }
@@ -104,7 +110,7 @@ impl Stream {
     }
 }
 
-pub(super) fn utc() -> Duration {
+pub(crate) fn utc() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -105,6 +105,7 @@ pub fn app(old: &App, new: &App) -> Changes {
                 "webhook_queue" webhook_queue,
                 "keepalive_seconds" keepalive,
                 "keepalive_timeout_seconds" keepalive_timeout,
+                "quotas" quotas,
             ];
             if turned(old, new) {
                 restart.push("url (set or removed)");
@@ -131,6 +132,7 @@ pub fn keep(old: &App, new: &mut App) {
     new.webhook_queue = old.webhook_queue;
     new.keepalive = old.keepalive;
     new.keepalive_timeout = old.keepalive_timeout;
+    new.quotas = old.quotas;
     if turned(old, new) {
         new.url.clone_from(&old.url);
     }

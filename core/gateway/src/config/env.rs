@@ -9,7 +9,7 @@ use super::{Surroundings, apps, config, lone};
 
 /// Overlays every variable that is set.
 pub(super) fn overlay(root: &mut Table, around: &dyn Surroundings) -> Result<()> {
-    for key in KEYS.iter().filter(|key| key.table != "app") {
+    for key in KEYS.iter().filter(|key| !is_of_app(key)) {
         let name = variable(&[key.table, key.name]);
         if let Some(text) = around.var(&name) {
             let value = value(key, &name, &text)?;
@@ -41,8 +41,9 @@ fn overlay_app(
     prefix: &[&str],
     around: &dyn Surroundings,
 ) -> Result<()> {
-    for key in KEYS.iter().filter(|key| key.table == "app") {
-        let name = variable(&[prefix, &[key.name]].concat());
+    for key in KEYS.iter().filter(|key| is_of_app(key)) {
+        let inner = key.table.strip_prefix("app.");
+        let name = variable(&[prefix, inner.as_slice(), &[key.name]].concat());
         let Some(text) = around.var(&name) else { continue };
         if key.name == "backend" && leads_to_a_gateway(&text) {
             continue;
@@ -54,11 +55,19 @@ fn overlay_app(
             list.push(Value::Table(Table::new()));
         }
         if let Some(app) = list.get_mut(index).and_then(Value::as_table_mut) {
-            replace_twin(app, key.name);
-            app.insert(key.name.to_owned(), value);
+            let table = match inner {
+                Some(inner) => subtable(app, inner)?,
+                None => app,
+            };
+            replace_twin(table, key.name);
+            table.insert(key.name.to_owned(), value);
         }
     }
     Ok(())
+}
+
+fn is_of_app(key: &Key) -> bool {
+    key.table == "app" || key.table.starts_with("app.")
 }
 
 /// A secret from the environment takes the place of one from a file, and the other way round.
@@ -112,8 +121,8 @@ fn value(key: &Key, variable: &str, text: &str) -> Result<Value> {
     Ok(match key.type_ {
         Type::Text => Value::String(text.to_owned()),
         Type::Number => {
-            let number: u32 = text.trim().parse().map_err(|_| wrong("a whole number"))?;
-            Value::Integer(number.into())
+            let number = text.trim().parse().ok().filter(|number: &i64| *number >= 0);
+            Value::Integer(number.ok_or_else(|| wrong("a whole number, not negative"))?)
         }
         Type::Bool => match text.trim() {
             "true" | "1" | "yes" | "on" => Value::Boolean(true),

@@ -123,6 +123,15 @@ keys! {
     "app" stanza_size_limit Number = "196608"
         "The longest request body, in bytes."
 
+    "app.quotas" api_calls Number ~ "1000000"
+        "How many calls the app may make in a day, of UTC: each request to /rest and each call of the private API. What is over a limit is refused with 429; what has no limit is counted all the same."
+    "app.quotas" data_sent_bytes Number ~ "1000000000"
+        "How many bytes of message bodies it may send, counted once for each recipient."
+    "app.quotas" recipients_messaged Number ~ "1000000"
+        "How many recipients its messages may have."
+    "app.quotas" invitations_sent Number ~ "100000"
+        "How many invitations it may send: 100000 was App Engine's limit."
+
     "http" listen Text = "\"127.0.0.1:5280\""
         "Where /rest is served: ADDRESS:PORT or unix:/PATH."
     "http" metrics Text = "\"127.0.0.1:5281\""
@@ -196,7 +205,22 @@ fn not_a_table(name: &str) -> appxmpp::Error {
 }
 
 fn check_table(table: &str, place: &str, content: &Table) -> Result<()> {
-    content.iter().try_for_each(|(name, value)| check_key(table, place, name, value))
+    content.iter().try_for_each(|(name, value)| {
+        match (inner_tables(table).find(|inner| inner == name), value) {
+            (None, value) => check_key(table, place, name, value),
+            (Some(inner), Value::Table(content)) => {
+                let inner = format!("{table}.{inner}");
+                check_table(&inner, &format!("[{inner}] of {place}"), content)
+            }
+            (Some(inner), _) => Err(not_a_table(&format!("{table}.{inner}"))),
+        }
+    })
+}
+
+/// The tables that stand inside `table`.
+fn inner_tables(table: &str) -> impl Iterator<Item = &'static str> {
+    let inside = move |key: &'static Key| key.table.strip_prefix(table)?.strip_prefix('.');
+    KEYS.iter().filter_map(inside)
 }
 
 fn check_key(table: &str, place: &str, name: &str, value: &Value) -> Result<()> {
@@ -224,7 +248,8 @@ fn check_key(table: &str, place: &str, name: &str, value: &Value) -> Result<()> 
 fn unknown(table: &str, place: &str, name: &str) -> String {
     let tables =
         ["app", "http", "console", "store", "log"].into_iter().filter(|_| table.is_empty());
-    let names = KEYS.iter().filter(|key| key.table == table).map(|key| key.name).chain(tables);
+    let names = KEYS.iter().filter(|key| key.table == table).map(|key| key.name);
+    let names = names.chain(tables).chain(inner_tables(table));
     let nearest = names
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .min_by_key(|(distance, _)| *distance)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use appxmpp::net::Backend;
-use appxmpp::service::OutboxLimits;
 use appxmpp::service::address::{Addresses, Presentation};
+use appxmpp::service::{OutboxLimits, Quotas, Resource};
 use appxmpp::store::PostgresStore;
 use appxmpp::{Jid, Result};
 use toml::{Table, Value};
@@ -79,6 +79,12 @@ impl Section<'_> {
         debug_assert!(keys::find(self.name, name).is_some_and(|key| key.type_ == Type::Number));
         let number = self.get(name).and_then(|value| value.as_integer()).unwrap_or_default();
         u32::try_from(number).unwrap_or(u32::MAX)
+    }
+
+    /// A number that need not be set.
+    fn limit(&self, name: &str) -> Option<u64> {
+        debug_assert!(keys::find(self.name, name).is_some_and(|key| key.type_ == Type::Number));
+        self.get(name).and_then(|value| value.as_integer()).and_then(|limit| limit.try_into().ok())
     }
 
     fn size(&self, name: &str) -> usize {
@@ -165,6 +171,7 @@ fn app(table: &Table, around: &dyn Surroundings) -> Result<App> {
         keepalive: app.seconds("keepalive_seconds").max(Duration::from_secs(1)),
         keepalive_timeout: app.seconds("keepalive_timeout_seconds").max(Duration::from_secs(1)),
         stanza_size_limit: app.size("stanza_size_limit"),
+        quotas: quotas(table),
         id,
         version,
         name,
@@ -242,6 +249,18 @@ fn webhook_timeout(app: &Section<'_>) -> Result<Duration> {
         )),
         timeout => Ok(timeout),
     }
+}
+
+fn quotas(app: &Table) -> Quotas {
+    let empty = Table::new();
+    let table = app.get("quotas").and_then(Value::as_table).unwrap_or(&empty);
+    let section = Section { name: "app.quotas", table };
+    Resource::ALL.into_iter().fold(Quotas::default(), |quotas, resource| {
+        match section.limit(resource.as_str()) {
+            Some(limit) => quotas.with(resource, limit),
+            None => quotas,
+        }
+    })
 }
 
 /// What a backend URL says beside the domain.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::secret::Secret;
+use appxmpp::service::Resource;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -152,9 +153,10 @@ fn an_authority_is_a_certificate() {
 #[test]
 fn every_key_has_a_variable_that_wins_over_the_file() {
     for key in keys::KEYS {
-        let name = match key.table {
-            "app" => env::variable(&["app", "guest-book", key.name]),
-            table => env::variable(&[table, key.name]),
+        let name = match key.table.split_once('.') {
+            None if key.table == "app" => env::variable(&["app", "guest-book", key.name]),
+            None => env::variable(&[key.table, key.name]),
+            Some((_, inner)) => env::variable(&["app", "guest-book", inner, key.name]),
         };
         let text = match (key.table, key.name) {
             (_, "backend") => "component://other.example.net@h".to_owned(),
@@ -181,6 +183,28 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
     }
     let bad = toml(SMALL).var("APPXMPP_BOUNCE_WAIT_MS", "soon").refusal();
     assert!(bad.contains("APPXMPP_BOUNCE_WAIT_MS") && bad.contains("soon"), "{bad}");
+}
+
+#[test]
+fn quotas_are_of_an_app_and_none_is_set_by_default() {
+    let limits = |config: &Config| Resource::ALL.map(|it| config.apps[0].quotas.limit(it));
+    assert_eq!(limits(&toml(SMALL).load().unwrap()), [None; 4]);
+    let some =
+        format!("{SMALL}[app.quotas]\ninvitations_sent = 100000\ndata_sent_bytes = 5_000_000_000");
+    let config = toml(&some).var("APPXMPP_QUOTAS_API_CALLS", "7000000000").load().unwrap();
+    assert_eq!(limits(&config), [Some(7_000_000_000), Some(5_000_000_000), None, Some(100_000)]);
+    let without = toml(SMALL).load().unwrap();
+    assert_eq!(diff::app(&without.apps[0], &config.apps[0]).restart, ["quotas"]);
+    let text = toml(&format!("{SMALL}[app.quotas]\ninvitation_sent = 1")).refusal();
+    assert!(text.contains("did you mean \"invitations_sent\"?"), "{text}");
+    assert!(text.contains("[app.quotas] of [[app]] number 1"), "{text}");
+    assert!(toml(&format!("{SMALL}quota = 1")).refusal().contains("did you mean \"quotas\"?"));
+    assert!(toml(&format!("{SMALL}quotas = 1")).refusal().contains("app.quotas is a table"));
+    let text = toml(&format!("{SMALL}[app.quotas]\napi_calls = \"many\"")).refusal();
+    assert!(text.contains("api_calls in [app.quotas]") && text.contains("whole number"), "{text}");
+    let text = toml(&format!("{SMALL}api_calls = 1")).refusal();
+    assert!(text.contains("it belongs in [app.quotas]"), "{text}");
+    assert!(toml(SMALL).var("APPXMPP_QUOTAS_API_CALLS", "-1").refusal().contains("not negative"));
 }
 
 #[test]

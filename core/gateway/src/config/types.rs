@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use appxmpp::service::OutboxLimits;
 use appxmpp::service::address::Presentation;
+use appxmpp::service::{OutboxLimits, Quotas};
 
 use crate::deliver::trust::Trust;
 use crate::rest::auth::Keyring;
@@ -100,6 +100,8 @@ pub struct App {
     pub keepalive_timeout: Duration,
     /// The longest request body, in bytes.
     pub stanza_size_limit: usize,
+    /// What it may use in a day.
+    pub quotas: Quotas,
 }
 
 /// Which of an app's addresses a stanza was sent to.

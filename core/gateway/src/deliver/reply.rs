@@ -1,5 +1,7 @@
 //! What a callback's answer says to the sender.
 
+use appxmpp::service::Charge;
+
 use super::codes;
 use crate::rest::draft::{Address, Draft};
 use crate::rest::json;
@@ -41,22 +43,39 @@ pub enum Outcome<'r> {
     Unreachable,
 }
 
+/// A stanza to send back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The stanza.
+    pub stanza: String,
+    /// What of the app's quotas it uses: nothing, unless the app wrote it of its own accord.
+    pub charge: Option<Charge>,
+}
+
+impl Reply {
+    fn ours(stanza: String) -> Self {
+        Self { stanza, charge: None }
+    }
+}
+
 /// The stanza to send back, if any.
 ///
 /// Errors and iq results are never answered. 202 and 204 answer an iq with an empty result and
 /// nothing else. Otherwise a body that reads as a stanza of the same kind is the answer, whatever
 /// the status; then the status decides. The faithful behaviour of `strict` makes an empty stanza of
 /// the same type of an unusable 2xx, and a chat message of an error page in plain text.
-pub fn reply(inbound: &Inbound<'_>, outcome: &Outcome<'_>, strict: bool) -> Option<String> {
+pub fn reply(inbound: &Inbound<'_>, outcome: &Outcome<'_>, strict: bool) -> Option<Reply> {
     if matches!(inbound.type_, Some("error" | "result")) {
         return None;
     }
     let (status, content_type, body) = match *outcome {
         Outcome::Answered { status, content_type, body } => (status, content_type, body),
-        Outcome::Unreachable => return Some(error(inbound, codes::UNREACHABLE, None)),
+        Outcome::Unreachable => {
+            return Some(Reply::ours(error(inbound, codes::UNREACHABLE, None)));
+        }
     };
     if matches!(status, 202 | 204) {
-        return empty_result(inbound).or_else(|| receipt_for(inbound, strict));
+        return empty_result(inbound).or_else(|| receipt_for(inbound, strict)).map(Reply::ours);
     }
     let stanza = Media::of_body(content_type, false)
         .filter(|media| strict || usable(*media, status))
@@ -65,8 +84,11 @@ pub fn reply(inbound: &Inbound<'_>, outcome: &Outcome<'_>, strict: bool) -> Opti
         .filter(|draft| strict || is_meant(draft, status, content_type, body));
     match stanza {
         Some(draft) => Some(from_draft(inbound, &draft, strict)),
-        None if (200..300).contains(&status) => unusable(inbound, strict),
-        None => Some(error(inbound, codes::condition(status), Some(codes::text(status)))),
+        None if (200..300).contains(&status) => unusable(inbound, strict).map(Reply::ours),
+        None => {
+            let (why, text) = (codes::condition(status), codes::text(status));
+            Some(Reply::ours(error(inbound, why, Some(text))))
+        }
     }
 }
 
@@ -84,7 +106,7 @@ fn is_meant(draft: &Draft<'_>, status: u16, content_type: Option<&str>, body: &[
     members.contains_key("kind") || draft.has_error() || (status < 400 && !members.is_empty())
 }
 
-fn from_draft(inbound: &Inbound<'_>, draft: &Draft<'_>, strict: bool) -> String {
+fn from_draft(inbound: &Inbound<'_>, draft: &Draft<'_>, strict: bool) -> Reply {
     let mut type_ = draft.type_.as_deref();
     if inbound.kind == Kind::Iq {
         let failed = type_ == Some("error") || (!strict && type_.is_none() && draft.has_error());
@@ -92,16 +114,18 @@ fn from_draft(inbound: &Inbound<'_>, draft: &Draft<'_>, strict: bool) -> String 
     } else if type_.is_none() && inbound.type_.is_none() && draft.has_error() {
         type_ = Some("error");
     }
+    // Who is asked has to answer; what says that something failed is an answer too.
+    let is_answer = inbound.kind == Kind::Iq || type_ == Some("error");
+    let charge = (!is_answer).then(|| Charge::of(inbound.kind.stanza(), type_, &draft.inner));
     let to = if type_ == Some("groupchat") { bare(inbound.from) } else { inbound.from };
-    let own = inbound.kind == Kind::Iq || type_ == Some("error");
-    let id = if own { inbound.id } else { draft.id.as_deref() };
+    let id = if is_answer { inbound.id } else { draft.id.as_deref() };
     let address = Address { to, from: inbound.to, id: id.unwrap_or(inbound.answer_id), type_ };
     if strict || !inbound.wants_receipt || type_ == Some("error") {
-        return draft.write(&address);
+        return Reply { stanza: draft.write(&address), charge };
     }
     let mut draft = draft.clone();
     draft.inner.to_mut().push_str(&receipt(inbound));
-    draft.write(&address)
+    Reply { stanza: draft.write(&address), charge }
 }
 
 fn bare(jid: &str) -> &str {

@@ -4,10 +4,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use appxmpp::service::quota::until_next_day;
 use appxmpp::{ErrorKind, ns};
 use http::StatusCode;
 
 use super::media::ErrorMedia;
+use crate::app::utc;
 
 /// A refusal: the HTTP status and, inside the body, the stanza-error type, condition and text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,8 @@ table! {
     /// What was to be sent could not be stored.
     NOT_STORED = INSUFFICIENT_STORAGE "wait" "resource-constraint"
         "The state store cannot be written and nothing was sent; the gateway's log says why";
+    /// A quota of today is used up.
+    OVER_QUOTA = TOO_MANY_REQUESTS "wait" "resource-constraint" "A quota of today is used up";
     /// A fault of ours.
     INTERNAL = INTERNAL_SERVER_ERROR "cancel" "internal-server-error"
         "The gateway failed; its log says why";
@@ -146,6 +150,7 @@ impl RestError {
             ErrorKind::TooLarge => Self::TOO_LARGE,
             ErrorKind::InvalidSender => Self::FOREIGN_FROM,
             ErrorKind::Backpressure => Self { retry_after: Some(1), ..Self::BUSY },
+            ErrorKind::OverQuota => Self::over_quota(error),
             ErrorKind::NotConnected | ErrorKind::Closed | ErrorKind::NotAuthorized => {
                 Self { retry_after: Some(1), ..Self::NOT_CONNECTED }
             }
@@ -160,6 +165,13 @@ impl RestError {
             },
             _ => Self::INTERNAL,
         }
+    }
+
+    /// What it is over HTTP that a quota is used up: until then, nothing helps.
+    fn over_quota(error: &appxmpp::Error) -> Self {
+        let left = until_next_day(utc()).as_secs();
+        let text = Cow::Owned(error.to_string());
+        Self { text, retry_after: u32::try_from(left).ok(), ..Self::OVER_QUOTA }
     }
 
     /// What it is over HTTP that a stanza could not be stored to be sent.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use appxmpp::stanza::StanzaKind;
 use percent_encoding::percent_decode_str;
 
 use super::error::RestError;
@@ -18,6 +19,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What core calls it.
+    pub fn stanza(self) -> StanzaKind {
+        match self {
+            Self::Message => StanzaKind::Message,
+            Self::Presence => StanzaKind::Presence,
+            Self::Iq => StanzaKind::Iq,
+        }
+    }
+
     /// The element name.
     pub fn name(self) -> &'static str {
         match self {

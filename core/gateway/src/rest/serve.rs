@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appxmpp::Jid;
+use appxmpp::service::Charge;
 use appxmpp::stanza::{Stanza, StanzaKind};
 use axum::body::Body;
 use bytes::Bytes;
@@ -173,10 +174,12 @@ fn addressed(
     };
     let type_ = draft.type_.as_deref().filter(|type_| !type_.is_empty());
     let address = Address { to: route.to.as_str(), from: route.from.as_str(), id, type_ };
+    let charge = Charge::of(draft.kind.stanza(), type_, &draft.inner);
     if draft.kind == Kind::Iq {
         request::check_iq(draft)?;
         let wait = app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
         let query = app.archives.collect(&route.to, &draft.inner);
+        app.charge(charge)?;
         let (xml, limit) = (draft.write(&address), timeout(config, &head.headers));
         return Ok(Step::Ask(Question { xml, waiting: Waiting { wait, query, limit, media } }));
     }
@@ -186,11 +189,8 @@ fn addressed(
         && app.is_ready()
         && type_ != Some("error")
         && (config.strict || !app.known.contains(kind, type_, to));
-    let stanza_kind = match draft.kind {
-        Kind::Presence => StanzaKind::Presence,
-        _ => StanzaKind::Message,
-    };
-    let wait = if watch { app.waiters.wait(stanza_kind, &route.to, id) } else { None };
+    app.charge(charge)?;
+    let wait = if watch { app.waiters.wait(draft.kind.stanza(), &route.to, id) } else { None };
     let xml = draft.write(&address);
     let watch = wait.map(|wait| Watch { wait, type_: type_.map(str::to_owned), to: route.to });
     Ok(Step::Send(Outgoing { xml, kind, watch, media }))

@@ -19,6 +19,7 @@ use crate::net::sharing::take_over;
 use crate::net::stats::add;
 use crate::net::turns::{keep_deliveries, released};
 use crate::net::wait::bounded;
+use crate::service::quota::KEEP_EVERY;
 use crate::service::{Delivery, Outgoing, Service, Turns};
 use crate::stanza::Condition;
 use crate::stream::Batch;
@@ -32,9 +33,6 @@ const ROUND: usize = 256;
 /// How long an answer waits for room in the outgoing queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often what the app has used of its quotas is stored.
-const USAGE_EVERY: Duration = Duration::from_secs(60);
-
 /// Whatever ends the task, whoever waits for the app learns of it.
 struct AtEnd<'a>(&'a Inner);
 
@@ -46,7 +44,7 @@ impl Drop for AtEnd<'_> {
 
 pub(super) async fn run(inner: Arc<Inner>) {
     let _at_end = AtEnd(&inner);
-    let mut usage = tokio::time::interval_at(Instant::now() + USAGE_EVERY, USAGE_EVERY);
+    let mut usage = tokio::time::interval_at(Instant::now() + KEEP_EVERY, KEEP_EVERY);
     let mut turns = Turns::default();
     while !inner.closing.load(Ordering::Acquire) {
         let turn = inner.queue().lanes.has_waiting().then(|| turns.due());

@@ -7,19 +7,20 @@ mod sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use appxmpp::service::{Delivery, InboundService, Inbox, LaneLimits, Ticket, Verdict};
+use appxmpp::service::{Charge, Delivery, InboundService, Inbox, LaneLimits, Ticket, Verdict};
 use appxmpp::stanza::Stanza;
 use appxmpp::store::Place;
 use tokio::sync::Notify;
 
 use super::client::Poster;
 use super::mark::mark;
+use super::reply::Reply;
 use crate::config;
 use crate::id;
 use crate::metrics::{DeliveryOutcome, Metrics, Route};
 use attempt::Tried;
 use live::Live;
-use sender::{given_up, reply_to};
+use sender::{given_up, reply_to, unpaid};
 pub(crate) use sender::{inbound, refusal};
 
 /// What becomes of deliveries and of the replies to them.
@@ -34,6 +35,11 @@ pub trait Outbox: Send + Sync + 'static {
         dead: Option<&'static str>,
         reply: Option<String>,
     ) -> impl Future<Output = ()> + Send;
+    /// Counts what the app says in its own XML.
+    ///
+    /// # Errors
+    /// A quota is used up: it is not to be sent.
+    fn charge(&self, charge: Charge) -> appxmpp::Result<()>;
     /// Whether what is not delivered when the daemon stops will be after its next start.
     fn keeps(&self) -> bool;
     /// Whether this process may deliver now: another one may be doing it in its place.
@@ -284,13 +290,26 @@ impl<O: Outbox> Engine<O> {
         // With one attempt each the app's answer is what counts, as in mod_rest.
         let patient = !live.app.retry().deadline.is_zero();
         let reply = if delivery.path.is_empty() && !(dead.is_some() && patient) {
-            reply_to(live, delivery, id, &tried.result)
+            let reply = reply_to(live, delivery, id, &tried.result);
+            reply.and_then(|reply| self.charged(delivery, id, reply))
         } else if dead.is_some() || tried.result.is_err() {
             given_up(delivery, id)
         } else {
             None
         };
         self.outbox.settle(delivery.id, dead, reply).await;
+    }
+
+    /// The reply, if the app's quotas allow it, else what tells the sender that there is none.
+    fn charged(&self, delivery: &Delivery, id: &str, reply: Reply) -> Option<String> {
+        let charged = reply.charge.map_or(Ok(()), |charge| self.outbox.charge(charge));
+        match charged {
+            Ok(()) => Some(reply.stanza),
+            Err(error) => {
+                tracing::warn!(app = self.live().app.name, "a reply is not sent: {error}");
+                unpaid(delivery, id)
+            }
+        }
     }
 
     /// The delivery's id for its receiver: one that no other delivery has or had, and that stays where

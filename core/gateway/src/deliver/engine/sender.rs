@@ -6,7 +6,7 @@ use appxmpp::stanza::{Stanza, StanzaKind};
 use super::live::Live;
 use crate::deliver::client::{Answer, Failure};
 use crate::deliver::codes::{self, Condition};
-use crate::deliver::reply::{self, Inbound, Outcome};
+use crate::deliver::reply::{self, Inbound, Outcome, Reply};
 use crate::id;
 use crate::rest::path::Kind;
 
@@ -16,7 +16,7 @@ pub(super) fn reply_to(
     delivery: &Delivery,
     id: &str,
     result: &Result<Answer, Failure>,
-) -> Option<String> {
+) -> Option<Reply> {
     let inbound = inbound(&delivery.stanza, id)?;
     let outcome = match result {
         Ok(answer) => Outcome::Answered {
@@ -33,6 +33,11 @@ pub(super) fn reply_to(
 /// error, which nobody waits for an answer to.
 pub(super) fn given_up(delivery: &Delivery, id: &str) -> Option<String> {
     answer(delivery, id, codes::UNREACHABLE)
+}
+
+/// The app has used up a quota: the sender is told to try again later.
+pub(super) fn unpaid(delivery: &Delivery, id: &str) -> Option<String> {
+    answer(delivery, id, codes::condition(429))
 }
 
 /// There is no room: the sender is told to try again later.

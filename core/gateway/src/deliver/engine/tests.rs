@@ -130,6 +130,10 @@ impl Outbox for Told {
         self.0.send((id, dead)).unwrap();
     }
 
+    fn charge(&self, _: Charge) -> appxmpp::Result<()> {
+        Ok(())
+    }
+
     fn keeps(&self) -> bool {
         false
     }

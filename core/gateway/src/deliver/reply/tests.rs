@@ -3,6 +3,10 @@ use appxmpp::ns;
 use appxmpp::xml::{Element, Limits, Scope};
 use serde_json::Value;
 
+fn reply(inbound: &Inbound<'_>, outcome: &Outcome<'_>, strict: bool) -> Option<String> {
+    super::reply(inbound, outcome, strict).map(|reply| reply.stanza)
+}
+
 fn element(xml: &str) -> Element {
     let scope = Scope::default_ns(ns::CLIENT);
     Element::parse(xml.as_bytes(), &scope, &Limits::default()).unwrap()
