@@ -5,7 +5,7 @@
 //! [`Service::keep_delivery`] and its siblings.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::{Service, Waiting};
 use crate::error::Result;
 use crate::ns;
 use crate::stanza::Stanza;
-use crate::store::{Change, Count, DeadLetter, Durability, InboxRow, Place};
+use crate::store::{Change, Count, DeadLetter, Durability, InboxRow, Place, Row};
 use crate::xml::{Limits, Scope};
 
 /// When a delivery is tried again, and for how long.
@@ -306,20 +306,38 @@ impl Service {
     }
 
     /// Takes those dead letters of `ids` that there are back among what is to be delivered, in the
-    /// order in which they came, each with the id it had. What the app has no use for any more stays.
+    /// order in which they came, each with the id it had. What the app has no use for any more stays, and
+    /// what another call or process replays at the same moment is that one's.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`](crate::ErrorKind::Store): all of them still are dead letters.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store): all of them still are dead letters, or, on a shared
+    /// store that was lost just then, wait for the next start.
     pub fn replay_dead_letters(&self, ids: &HashSet<u64>) -> Result<Vec<Delivery>> {
+        let _one_at_a_time = self.replaying.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = Vec::new();
         self.store.dead_letters(self.queue(), &mut |letter| {
             rows.extend(ids.contains(&letter.row.id).then_some(letter.row));
         })?;
-        let replayed: Vec<_> =
+        let mut replayed: Vec<_> =
             rows.into_iter().filter_map(|row| self.restored(row, Place::default())).collect();
         let replay = |delivery: &Delivery| Change::Replay(self.queue().clone(), delivery.id);
         self.keep(replayed.iter().map(replay).collect(), Durability::Now)?;
+        if self.is_shared() && !replayed.is_empty() {
+            let ours = self.inbox_ids()?;
+            replayed.retain(|delivery| ours.contains(&delivery.id));
+        }
         Ok(replayed)
+    }
+
+    /// The ids of the deliveries that the store keeps for this process.
+    fn inbox_ids(&self) -> Result<HashSet<u64>> {
+        let mut ids = HashSet::new();
+        self.store.load_queue(self.queue(), &mut |row| {
+            if let Row::Inbox(row) = row {
+                ids.insert(row.id);
+            }
+        })?;
+        Ok(ids)
     }
 
     /// Forgets those dead letters of `ids` that there are, and says which these were.

@@ -142,6 +142,8 @@ pub struct Service {
     book: Arc<Mutex<PresenceBook>>,
     /// Held while a subscription is read, changed and written; never taken for a message.
     changing: Mutex<()>,
+    /// Held while dead letters are read and taken back.
+    replaying: Mutex<()>,
     rounds: Mutex<Rounds>,
     queue: QueueName,
     waiting: Mutex<Waiting>,
@@ -218,6 +220,7 @@ impl Service {
             meters,
             book,
             changing: Mutex::new(()),
+            replaying: Mutex::new(()),
             rounds: Mutex::new(Rounds::new(config.pace)),
             queue,
             waiting: Mutex::new(waiting),

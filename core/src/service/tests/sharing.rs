@@ -13,6 +13,8 @@ use crate::store::{
 struct Commons {
     rows: MemoryStore,
     faulty: AtomicBool,
+    /// What another process does once dead letters have been read.
+    rival: Mutex<Vec<Change>>,
     listener: Mutex<Option<Box<dyn Listener>>>,
 }
 
@@ -49,7 +51,8 @@ impl Store for Commons {
     }
 
     fn dead_letters(&self, queue: &str, letter: &mut dyn FnMut(DeadLetter)) -> Result<()> {
-        self.rows.dead_letters(queue, letter)
+        self.rows.dead_letters(queue, letter)?;
+        self.rows.apply(std::mem::take(&mut self.rival.lock().unwrap()), Durability::Now)
     }
 
     fn sync(&self) -> Result<()> {
@@ -215,4 +218,20 @@ fn contacts_that_another_process_takes_as_gone_are_asked_all_of_them_if_they_are
     };
     assert_eq!(asked(3), 3);
     assert!(asked(1500) >= 1500, "each, or all once more");
+}
+
+#[test]
+fn a_dead_letter_that_another_process_replays_at_the_same_moment_is_not_delivered_here_too() {
+    let (store, service) = shared();
+    let ids = [kept(&service).id, kept(&service).id];
+    for id in ids {
+        let bury = service.delivery_dead(id, Duration::ZERO, "timeout");
+        service.keep(vec![bury], Durability::Now).unwrap();
+    }
+    // It is no dead letter any more, and waits for that process.
+    store.rival.lock().unwrap().push(Change::Purge(service.queue().clone(), ids[0]));
+    let replayed = service.replay_dead_letters(&ids.into()).unwrap();
+    assert_eq!(replayed.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [ids[1]]);
+    assert_eq!(store.deliveries(service.queue()), [ids[1]]);
+    assert!(service.replay_dead_letters(&ids.into()).unwrap().is_empty());
 }
