@@ -20,6 +20,7 @@ import pytest
 
 from support import folders
 from support.gateway import ROOT, Callback, Gateway, Phone, Post, basic, binary, http_answer
+from support.process import Process
 from support.server import Server
 from support.servers import KINDS
 from support.waiting import PATIENCE, until
@@ -378,6 +379,23 @@ def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     assert "callback_url" in said
 
 
+def test_who_never_chose_a_store_is_told_that_nothing_lasts(tmp_path: Path) -> None:
+    text = '[[app]]\nbackend = "component://bot.example@127.0.0.1:1"\nsecret = "x"\n'
+    path = write(tmp_path, text + '[http]\nlisten = "127.0.0.1:0"\nmetrics = "off"\n')
+    status, said = command("check", "--config", path)
+    assert status == 0
+    assert "state in memory; a message counts as sent when it is written to a live stream" in said
+    assert "warning: nothing survives a restart" in said
+    gateway = Process([binary(), "gateway", "--config", str(path)], name="gateway")
+    gateway.wait_for_line("nothing survives a restart", "the gateway serves HTTP")
+    assert gateway.stop(30) == 0
+    durable = write(tmp_path, text + "[store]\ndurable = true\n")
+    status, said = command("check", "--config", durable)
+    assert status == 78
+    assert "durable in [store] is true" in said
+    assert "sqlite:/" in said
+
+
 def test_the_packaged_files_are_those_of_this_version(tmp_path: Path) -> None:
     """Made by `appxmpp man core/gateway/dist/man`, `appxmpp completions SHELL` and `appxmpp example`."""
     assert command("man", tmp_path)[0] == 0
@@ -418,7 +436,11 @@ def test_the_container_file_fits_the_program(tmp_path: Path) -> None:
     assert last["COPY"].split()[-2:] == ["/src/target/release/appxmpp", entry]
     assert json.loads(last["CMD"])[0] == "gateway"
     assert (config_option, place) == ("--config", "/etc/appxmpp/appxmpp.toml")
-    environment = dict(pair.split("=", 1) for pair in last["ENV"].split())
+    pairs = [pair for word, text in stage if word == "ENV" for pair in text.split()]
+    environment = dict(pair.split("=", 1) for pair in pairs)
+    state = environment.pop("STATE_DIRECTORY")
+    assert last["VOLUME"] == state
+    assert f"install -d -o appxmpp -g appxmpp {state}" in last["RUN"]
     ports = last["EXPOSE"].split()
     assert [address.rpartition(":")[2] for address in environment.values()] == ports
     # The variables are settings: a wrong one would be refused.
@@ -428,6 +450,10 @@ def test_the_container_file_fits_the_program(tmp_path: Path) -> None:
             argv = [binary(), "check", config_option, str(path)]
             done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, timeout=PATIENCE, check=False)
             assert done.returncode == expected, done.stderr
+    argv = [binary(), "check", config_option, str(path)]
+    env = {**os.environ, "STATE_DIRECTORY": state}
+    said = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    assert f"state in {state}/state.db; a message counts as sent when it is on disk" in said
     # The image has what a build of the workspace needs, and not what was built here.
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {"target", "build", ".venv"} <= set(ignored)

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use appxmpp::service::Resource;
 use appxmpp::service::address::Presentation;
 use appxmpp::{Error, ErrorKind};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::sync::watch;
 
-use crate::config::{self, Config, Process};
+use crate::config::{self, Config, Process, Store};
 use crate::gateway::{Addresses, Gateway};
 use crate::{
     deadletters, descriptors, doctor, health, log, notify, reload, send, shutdown, terminal,
@@ -214,6 +215,7 @@ fn runtime(apps: usize) -> appxmpp::Result<tokio::runtime::Runtime> {
 fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
     let config = load(path)?;
     log::start(&config.log);
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let config = descriptors::fit(config);
     let runtime = runtime(config.apps.len())?;
     let result = runtime.block_on(async {
@@ -295,7 +297,25 @@ fn check(path: Option<&Path>) -> appxmpp::Result<()> {
         if app.url.is_none() && app.callback_url.is_none() {
             terminal::line("  nobody is told what arrives: neither url nor callback_url is set");
         }
+        for resource in Resource::ALL {
+            if let Some(limit) = app.quotas.limit(resource) {
+                terminal::line(&format!("  at most {limit} {} a day", resource.as_str()));
+            }
+        }
     }
+    terminal::line(&kept(&config));
+    config.warnings.iter().for_each(|warning| terminal::line(&format!("warning: {warning}")));
     terminal::line("ok");
     Ok(())
+}
+
+/// Where state is, and what a message is when it counts as sent.
+fn kept(config: &Config) -> String {
+    let place = match &config.store {
+        Store::Memory => "in memory".to_owned(),
+        Store::Sqlite(path) => format!("in {}", path.display()),
+        Store::Postgres(_) => "in a PostgreSQL database".to_owned(),
+    };
+    let sent = if config.outbox.is_some() { "on disk" } else { "written to a live stream" };
+    format!("state {place}; a message counts as sent when it is {sent}")
 }

@@ -152,10 +152,10 @@ keys! {
     "console" allow_remote Bool = "false"
         "Let listen be an address that other machines reach. Whoever has the key that the console prints can then play users."
 
-    "store" url Text = "\"memory:\""
-        "Where subscriptions and presence are kept: memory:, sqlite:/PATH, or postgresql://USER:PASSWORD@HOST/DATABASE (or postgresql:///DATABASE?host=/FOLDER, the folder of its socket); to another machine by TLS, with sslmode and sslrootcert as PostgreSQL's own programs have them. With the latter two, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters. Several gateways may share a PostgreSQL database."
+    "store" url Text ~ "\"sqlite:/var/lib/appxmpp/state.db\""
+        "Where subscriptions and presence are kept. By default state.db in the folder that systemd, or the container, gives the gateway (STATE_DIRECTORY); without one memory:, which no restart survives. It may be memory:, sqlite:/PATH, or postgresql://USER:PASSWORD@HOST/DATABASE (or postgresql:///DATABASE?host=/FOLDER, the folder of its socket); to another machine by TLS, with sslmode and sslrootcert as PostgreSQL's own programs have them. With the latter two, deliveries that wait survive a stop or a crash, and those that were given up are kept as dead letters. Several gateways may share a PostgreSQL database."
     "store" durable Bool = "true"
-        "With sqlite and postgresql: a message or presence counts as sent when it is on disk, also while the XMPP server is away, and is kept until the server has read it. Without, it counts as sent when it is written to a live stream. An iq is never kept: whoever asks waits for the answer."
+        "With sqlite and postgresql (with memory: it cannot be set): a message or presence counts as sent when it is on disk, also while the XMPP server is away, and is kept until the server has read it. Without, it counts as sent when it is written to a live stream. An iq is never kept: whoever asks waits for the answer."
     "store" outbox_messages Number = "100000"
         "How many messages of an app may wait for the XMPP server; more are refused (503)."
     "store" outbox_megabytes Number = "256"

@@ -40,13 +40,14 @@ pub(super) fn resolve(root: Table, around: &dyn Surroundings) -> Result<Config> 
     }
     distinct(&list)?;
     let top = Section { name: "", table: &root };
-    let (outbox, store) = (outbox(&section("store")), store(&section("store"), around)?);
+    let store = store(&section("store"), around)?;
     let (http, console) = (http(&section("http"))?, console(&section("console"), &list)?);
     apart(&http, console)?;
     Ok(Config {
         console,
         http,
-        outbox: outbox.filter(|_| store != Store::Memory),
+        outbox: outbox(&section("store"), &store)?,
+        warnings: forgetful(&section("store"), &store, &list).into_iter().collect(),
         store,
         log: log(&section("log"))?,
         drain: top.seconds("drain_seconds"),
@@ -490,11 +491,34 @@ fn console(console: &Section<'_>, apps: &[App]) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
+/// The folder that systemd gives a service for its state, the first one if there are several.
+const STATE: &str = "STATE_DIRECTORY";
+
+fn default_store(around: &dyn Surroundings) -> Store {
+    let folders = around.var(STATE).unwrap_or_default();
+    match folders.split(':').next() {
+        Some(folder) if !folder.is_empty() => Store::Sqlite(Path::new(folder).join("state.db")),
+        _ => Store::Memory,
+    }
+}
+
+/// What somebody should know who never said where to keep state.
+fn forgetful(section: &Section<'_>, store: &Store, apps: &[App]) -> Option<String> {
+    let is_told = section.text("url").is_some() || apps.iter().all(|app| app.development);
+    (*store == Store::Memory && !is_told).then(|| {
+        format!(
+            "nothing survives a restart, neither subscriptions nor messages under way: url in [store] \
+             is not set, and there is no {STATE} (systemd gives one to the service, not to a shell). Set \
+             url = \"sqlite:/var/lib/appxmpp/state.db\", or url = \"memory:\" if that is meant"
+        )
+    })
+}
+
 fn store(store: &Section<'_>, around: &dyn Surroundings) -> Result<Store> {
-    let given = store.table.contains_key("url");
-    let url = match credential("store_url", around).filter(|_| !given) {
-        Some((path, text)) => of_file("the credential", &path, &text)?.expose().to_owned(),
-        None => store.text("url").unwrap_or_default(),
+    let url = match (store.text("url"), credential("store_url", around)) {
+        (Some(url), _) => url,
+        (None, Some((path, text))) => of_file("the credential", &path, &text)?.expose().to_owned(),
+        (None, None) => return Ok(default_store(around)),
     };
     match url.split_once(':') {
         Some(("memory", _)) => Ok(Store::Memory),
@@ -514,12 +538,19 @@ fn store(store: &Section<'_>, around: &dyn Surroundings) -> Result<Store> {
     }
 }
 
-fn outbox(store: &Section<'_>) -> Option<OutboxLimits> {
-    store.flag("durable").then(|| OutboxLimits {
-        stanzas: store.size("outbox_messages"),
-        bytes: store.size("outbox_megabytes").saturating_mul(1024 * 1024),
-        expiry: store.seconds("outbox_expiry_seconds"),
-    })
+fn outbox(section: &Section<'_>, store: &Store) -> Result<Option<OutboxLimits>> {
+    let lasts = *store != Store::Memory;
+    if !lasts && section.table.contains_key("durable") && section.flag("durable") {
+        return Err(config(
+            "durable in [store] is true, and in memory nothing is: set url in [store] to \
+             \"sqlite:/var/lib/appxmpp/state.db\" or a PostgreSQL database, or leave durable out",
+        ));
+    }
+    Ok((lasts && section.flag("durable")).then(|| OutboxLimits {
+        stanzas: section.size("outbox_messages"),
+        bytes: section.size("outbox_megabytes").saturating_mul(1024 * 1024),
+        expiry: section.seconds("outbox_expiry_seconds"),
+    }))
 }
 
 fn log(log: &Section<'_>) -> Result<Log> {

@@ -170,8 +170,8 @@ fn every_key_has_a_variable_that_wins_over_the_file() {
             _ => small,
         };
         let small = if key.table == "console" { on_the_development_server(&small) } else { small };
-        let config =
-            toml(&small).file("/f", "Bearer x").file("/ca.pem", AUTHORITY).var(&name, &text).load();
+        let fake = toml(&small).file("/f", "Bearer x").file("/ca.pem", AUTHORITY);
+        let config = fake.var("STATE_DIRECTORY", "/state").var(&name, &text).load();
         let config = config.unwrap_or_else(|error| panic!("{name}={text}: {error}"));
         match key.name {
             "backend" => assert_eq!(config.apps[0].domain, "other.example.net"),
@@ -205,6 +205,34 @@ fn quotas_are_of_an_app_and_none_is_set_by_default() {
     let text = toml(&format!("{SMALL}api_calls = 1")).refusal();
     assert!(text.contains("it belongs in [app.quotas]"), "{text}");
     assert!(toml(SMALL).var("APPXMPP_QUOTAS_API_CALLS", "-1").refusal().contains("not negative"));
+}
+
+#[test]
+fn state_is_kept_where_the_service_manager_says_unless_a_url_does() {
+    let config =
+        toml(SMALL).var("STATE_DIRECTORY", "/var/lib/appxmpp:/var/lib/other").load().unwrap();
+    assert_eq!(config.store, Store::Sqlite("/var/lib/appxmpp/state.db".into()));
+    assert!(config.outbox.is_some() && config.warnings.is_empty());
+    let elsewhere = format!("{SMALL}[store]\nurl = \"sqlite:/srv/bot.db\"\ndurable = false");
+    let config = toml(&elsewhere).var("STATE_DIRECTORY", "/var/lib/appxmpp").load().unwrap();
+    assert_eq!(config.store, Store::Sqlite("/srv/bot.db".into()));
+    assert!(config.outbox.is_none() && config.warnings.is_empty());
+}
+
+#[test]
+fn memory_is_not_taken_for_durable() {
+    let config = toml(SMALL).load().unwrap();
+    assert_eq!((&config.store, config.outbox), (&Store::Memory, None));
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(warning.contains("nothing survives a restart") && warning.contains("url in [store]"));
+    let chosen = toml(&format!("{SMALL}[store]\nurl = \"memory:\"")).load().unwrap();
+    assert_eq!((chosen.store, chosen.warnings), (Store::Memory, Vec::new()));
+    assert!(toml(&on_the_development_server(SMALL)).load().unwrap().warnings.is_empty());
+    for memory in ["", "url = \"memory:\""] {
+        let text = toml(&format!("{SMALL}[store]\n{memory}\ndurable = true")).refusal();
+        assert!(text.contains("durable in [store]") && text.contains("sqlite:/"), "{text}");
+    }
+    assert!(toml(&format!("{SMALL}[store]\ndurable = false")).load().is_ok());
 }
 
 #[test]

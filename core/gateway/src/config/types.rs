@@ -27,6 +27,8 @@ pub struct Config {
     pub store: Store,
     /// What may wait to be sent, if messages are stored before they count as sent.
     pub outbox: Option<OutboxLimits>,
+    /// What is allowed, and may not be what was meant.
+    pub warnings: Vec<String>,
     /// The log.
     pub log: Log,
     /// How long a stop waits for work in flight.

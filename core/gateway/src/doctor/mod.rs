@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// If something is wrong; the lines say what.
 pub fn run(config: Config) -> Result<()> {
     terminal::line("ok       the configuration is valid");
+    config.warnings.iter().for_each(|warning| terminal::line(&format!("warning  {warning}")));
     let running = running::find(&config);
     match &running {
         Some(running) => terminal::line(&format!("ok       a gateway runs ({})", running.place)),
