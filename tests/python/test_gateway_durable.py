@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -119,6 +121,30 @@ def test_what_was_not_delivered_goes_on_after_the_next_start(
     gateway.wait_ready()
     say(phone, "new")
     assert b"new" in web.posts.wait().body
+
+
+def test_a_restart_gives_a_delivery_no_more_time(server: Server, web: Callback, phone: Phone, tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    app = {"backend": server.backend("myapp.localhost"), "secret": "s3cret", "url": web.url}
+    web.answer = lambda _: http_answer(503)
+    with Gateway([app], env={"APPXMPP_STORE_URL": f"sqlite:{state}"}, drain_seconds=1) as gateway:
+        gateway.wait_ready()
+        say(phone, "late")
+        web.posts.wait()
+        assert gateway.process.stop(30) == 0
+        # As if the gateway had been down, and up, for ten minutes.
+        with contextlib.closing(sqlite3.connect(state)) as rows, rows:
+            assert rows.execute("UPDATE inbox SET came = came - 600000 WHERE came > 600000").rowcount == 1
+        gateway.start()
+        gateway.wait_ready()
+        error = phone.heard.wait(lambda stanza: stanza.get("type") == "error")
+        assert error.get("id") == "late"
+        assert letters(gateway, "list").splitlines()[0].endswith(phone.jid)
+        # Delivered once more, it has all its time again.
+        web.posts.clear()
+        assert letters(gateway, "replay", "--all") == "replayed: 1\n"
+        web.posts.take(2)
+        assert letters(gateway, "list") == ""
 
 
 def test_what_is_accepted_while_the_server_is_away_arrives_when_it_is_back(server: Server, tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ impl Service {
                 let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
                 self.counters.delivered.add(1);
                 let (stanza, place) = (stanza.detached(), Place::default());
+                let came = utc;
                 inbound.delivery =
-                    Some(Delivery { id, path, fields, service, sender, stanza, place });
+                    Some(Delivery { id, path, fields, service, sender, stanza, place, came });
             }
             Routed::Answer(answer) => {
                 self.counters.answered.add(1);

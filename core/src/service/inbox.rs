@@ -79,6 +79,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy)]
 struct Tries {
     since: Duration,
+    /// How long ago it had come by then.
+    age: Duration,
     attempts: u32,
 }
 
@@ -109,13 +111,16 @@ impl Inbox {
     pub fn push(&mut self, now: Duration, delivery: Delivery) -> Result<(), Box<Delivery>> {
         let id = delivery.id;
         self.lanes.push(delivery)?;
-        self.tries.insert(id, Tries { since: now, attempts: 0 });
+        self.tries.insert(id, Tries { since: now, age: Duration::ZERO, attempts: 0 });
         Ok(())
     }
 
-    /// [`Inbox::push`] for what the store had kept from before, whatever the bounds.
-    pub fn restore(&mut self, now: Duration, delivery: Delivery) {
-        self.tries.insert(delivery.id, Tries { since: now, attempts: 0 });
+    /// [`Inbox::push`] for what the store had kept from before, whatever the bounds. `utc` is the time
+    /// since the Unix epoch: a restart does not give a delivery more time.
+    pub fn restore(&mut self, now: Duration, utc: Duration, delivery: Delivery) {
+        let known = !delivery.came.is_zero();
+        let age = if known { utc.saturating_sub(delivery.came) } else { Duration::ZERO };
+        self.tries.insert(delivery.id, Tries { since: now, age, attempts: 0 });
         self.lanes.restore(delivery);
     }
 
@@ -140,7 +145,7 @@ impl Inbox {
             return Verdict::Done;
         }
         match self.tries.get(&id) {
-            Some(tries) if now < tries.since + self.retry.deadline => {
+            Some(tries) if now + tries.age < tries.since + self.retry.deadline => {
                 Verdict::RetryAt(now + self.retry.pause(tries.attempts + 1, attempt))
             }
             _ => Verdict::Dead,
@@ -183,7 +188,7 @@ impl Inbox {
         drained
     }
 
-    /// When the delivery `id` came in.
+    /// When the delivery `id` came here.
     pub fn since(&self, id: u64) -> Option<Duration> {
         self.tries.get(&id).map(|tries| tries.since)
     }
@@ -267,6 +272,7 @@ impl Service {
             path: delivery.path.into(),
             stanza: standing_alone(&delivery.stanza),
             lane: self.lane(&delivery.sender),
+            came: delivery.came,
         };
         Change::InboxPut(self.queue().clone(), row)
     }
@@ -372,7 +378,7 @@ impl Service {
 
     /// The delivery of a row, made anew: what the app asks for may have changed.
     pub(super) fn restored(&self, row: InboxRow, place: Place) -> Option<Delivery> {
-        let id = row.id;
+        let (id, came) = (row.id, row.came);
         let parsed = Stanza::parse(row.stanza, &Scope::stream(ns::COMPONENT), &Limits::default());
         let stanza = parsed
             .inspect_err(|error| tracing::error!(id, %error, "a stored stanza cannot be read"))
@@ -381,7 +387,7 @@ impl Service {
         if row.path.is_empty() {
             let service = route::InboundService::Message;
             let fields = Vec::new();
-            return Some(Delivery { id, path: "", fields, service, sender, stanza, place });
+            return Some(Delivery { id, path: "", fields, service, sender, stanza, place, came });
         }
         let rules = Rules {
             addresses: &self.addresses,
@@ -393,7 +399,7 @@ impl Service {
         };
         match route::route(&stanza, &PresenceDetails::of(&stanza), &rules) {
             Routed::Deliver { path, fields, service } => {
-                Some(Delivery { id, path, fields, service, sender, stanza, place })
+                Some(Delivery { id, path, fields, service, sender, stanza, place, came })
             }
             Routed::Answer(_) | Routed::Drop(_) => {
                 tracing::warn!(id, "a stored stanza is nothing that the app asks for any more");

@@ -105,6 +105,8 @@ pub struct Delivery {
     pub stanza: Stanza,
     /// Where it stands among what waits for several processes, once it is stored.
     pub place: Place,
+    /// When it came, since the Unix epoch; zero if that does not count.
+    pub came: Duration,
 }
 
 impl Delivery {

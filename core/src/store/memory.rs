@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{
     Change, ContactKey, ContactState, Count, DeadLetter, Done, Durability, InboxRow, OutboxRow,
@@ -69,6 +70,7 @@ impl Rows {
             Change::Bury(queue, id, at, reason) => {
                 let queue = self.queue(queue);
                 if let Some(row) = queue.inbox.remove(&id) {
+                    let row = InboxRow { came: Duration::ZERO, ..row };
                     queue.dead.insert(id, DeadLetter { row, at, reason });
                 }
             }

@@ -50,6 +50,9 @@ pub struct InboxRow {
     pub stanza: Bytes,
     /// Whose turn it takes, as a number; a store that is one process's does not keep it.
     pub lane: u64,
+    /// When it came, since the Unix epoch; zero if that does not count: an older version stored it, or it
+    /// is delivered once more. A dead letter does not keep it.
+    pub came: Duration,
 }
 
 /// A stanza that the app did not handle in time.

@@ -41,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE contact ADD COLUMN told_unavailable INTEGER;
     ALTER TABLE contact ADD COLUMN told_show INTEGER;
     ALTER TABLE contact ADD COLUMN told_status TEXT",
+    queue::CAME,
 ];
 
 /// Keeps contacts in a file. Dropping it writes what is left and closes the file.

@@ -7,6 +7,7 @@ mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use appxmpp::service::roster::Subscription;
 use appxmpp::store::{
@@ -212,6 +213,7 @@ impl Tables {
             }
             Change::Bury(queue, id, at, reason) => {
                 if let Some((row, _)) = self.queue(&queue).inbox.remove(&id) {
+                    let row = InboxRow { came: Duration::ZERO, ..row };
                     self.dead(&queue).insert(id, DeadLetter { row, at, reason });
                 }
             }

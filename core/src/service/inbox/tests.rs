@@ -29,6 +29,7 @@ fn delivery(id: u64, sender: &str) -> Delivery {
         sender: sender.into(),
         stanza: message(sender, "hi"),
         place: Place::default(),
+        came: Duration::ZERO,
     }
 }
 
@@ -177,6 +178,49 @@ fn a_stanza_is_kept_with_the_namespaces_of_its_stream() {
     assert_eq!(again.field("body"), Some("hi"));
     let element = again.stanza.element().unwrap();
     assert!(element.child("y", "urn:example:x").is_some());
+}
+
+#[test]
+fn a_restart_gives_a_delivery_no_more_time_and_another_try_does() {
+    const ARRIVAL: Duration = Duration::from_secs(1_780_000_000);
+    let kept = Delivery { came: ARRIVAL, ..delivery(1, "a@b") };
+    let restored = |came, after| {
+        let mut inbox = inbox();
+        inbox.restore(S, ARRIVAL + after, Delivery { came, ..kept.clone() });
+        inbox
+    };
+    // Restarted after nine minutes, and once more: the ten minutes are those since it came.
+    let nine = Duration::from_secs(540);
+    let mut inbox = restored(ARRIVAL, nine);
+    assert!(matches!(attempt(&mut inbox, S, Attempt::Unanswered), Some((1, Verdict::RetryAt(_)))));
+    let over = 62 * S;
+    assert_eq!(attempt(&mut inbox, over, Attempt::Unanswered), Some((1, Verdict::Dead)));
+    let mut inbox = restored(ARRIVAL, 2 * nine);
+    assert_eq!(attempt(&mut inbox, S, Attempt::Unanswered), Some((1, Verdict::Dead)));
+    // A clock that was set back, and what has no time, take none away.
+    for (came, utc) in [(ARRIVAL + nine, Duration::ZERO), (Duration::ZERO, 2 * nine)] {
+        let mut inbox = restored(came, utc);
+        let tried = attempt(&mut inbox, S, Attempt::Unanswered);
+        assert!(matches!(tried, Some((1, Verdict::RetryAt(_)))), "{tried:?}");
+    }
+}
+
+#[test]
+fn when_a_delivery_came_is_kept_until_it_is_given_up() {
+    let disk = Arc::new(MemoryStore::new());
+    let first = service(&disk);
+    first.restore_deliveries().unwrap();
+    let xml = "<message from='a@b' to='shop@bot.example.com'><body>hi</body></message>";
+    let arrival = Duration::from_secs(1_780_000_000);
+    let stanza = stanza(xml, &Scope::stream(ns::COMPONENT));
+    let delivery = first.handle_stanza(arrival, stanza).delivery.unwrap();
+    first.keep(vec![first.keep_delivery(&delivery)], Durability::Now).unwrap();
+    let second = service(&disk);
+    assert_eq!(second.restore_deliveries().unwrap()[0].came, arrival);
+    let dead = second.delivery_dead(delivery.id, arrival, "timeout");
+    second.keep(vec![dead], Durability::Now).unwrap();
+    let replayed = second.replay_dead_letters(&[delivery.id].into()).unwrap();
+    assert_eq!(replayed[0].came, Duration::ZERO, "it is tried as long as a new one");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -19,6 +20,7 @@ fn delivery(id: u64, sender: &str) -> Delivery {
         stanza: Stanza::parse(stanza, &Scope::default_ns(crate::ns::COMPONENT), &Limits::default())
             .unwrap(),
         place: Place::default(),
+        came: Duration::ZERO,
     }
 }
 

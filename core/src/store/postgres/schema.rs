@@ -91,6 +91,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         WHERE strpos(queue, '/') = 0;
     UPDATE outbox_done SET queue = queue || '/' || (SELECT max(id) FROM member WHERE member.queue = outbox_done.queue)
         WHERE strpos(queue, '/') = 0",
+    "
+    -- When a delivery came, or 0.
+    ALTER TABLE inbox ADD COLUMN came bigint NOT NULL DEFAULT 0",
 ];
 
 /// Held while the schema is looked at and changed, so that of two processes one waits ("axmp").

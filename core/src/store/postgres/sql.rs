@@ -100,7 +100,7 @@ pub(super) fn ops<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Op> {
 
 /// Its row says where the delivery stands, and whether another process has one of the same lane.
 const INBOX_PUT: &str =
-    "INSERT INTO inbox (queue, id, path, stanza, lane) VALUES ($1, $2, $3, $4, $5)
+    "INSERT INTO inbox (queue, id, path, stanza, lane, came) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (queue, id) DO UPDATE SET path = excluded.path, stanza = excluded.stanza
     RETURNING turn, EXISTS (SELECT FROM inbox AS other WHERE other.lane = $5 AND other.queue < $1)
         OR EXISTS (SELECT FROM inbox AS other WHERE other.lane = $5 AND other.queue > $1)";
@@ -175,6 +175,7 @@ fn push(ops: &mut Vec<Op>, change: &Change) {
             row.path.to_string(),
             row.stanza.to_vec(),
             Some(row.lane.cast_signed()).filter(|lane| *lane != 0),
+            milliseconds(row.came),
         )),
         Change::InboxDone(queue, id) => {
             ops.push(op!(INBOX_DONE, queue.to_string(), id.cast_signed()));
@@ -329,8 +330,11 @@ pub(super) fn queue(name: &str) -> [(Op, Reader); 5] {
             Row::OutboxDone(number(row, 0))
         }),
         (
-            op!("SELECT id, path, stanza, lane FROM inbox WHERE queue = $1 ORDER BY id", queue()),
-            |row| Row::Inbox(inbox_of(row)),
+            op!(
+                "SELECT id, path, stanza, lane, came FROM inbox WHERE queue = $1 ORDER BY id",
+                queue()
+            ),
+            |row| Row::Inbox(InboxRow { came: time(row, 4), ..inbox_of(row) }),
         ),
         (op!("SELECT id, turn FROM inbox WHERE queue = $1", queue()), |row| {
             Row::Turn(number(row, 0), number(row, 1))
@@ -369,7 +373,13 @@ fn outbox_of(row: &SqlRow) -> OutboxRow {
 fn inbox_of(row: &SqlRow) -> InboxRow {
     let stanza = Bytes::copy_from_slice(row.get::<_, &[u8]>(2));
     let lane = row.get::<_, Option<i64>>(3).unwrap_or_default().cast_unsigned();
-    InboxRow { id: number(row, 0), path: row.get::<_, &str>(1).into(), stanza, lane }
+    InboxRow {
+        id: number(row, 0),
+        path: row.get::<_, &str>(1).into(),
+        stanza,
+        lane,
+        came: Duration::ZERO,
+    }
 }
 
 /// The place of a delivery that was put.

@@ -332,8 +332,13 @@ fn deliveries_alone_are_left_at_a_stop_too() {
     let Some(place) = place() else { return };
     let first = service(&place, Quotas::default());
     let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
-    let inbox =
-        InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into(), lane: 0 };
+    let inbox = InboxRow {
+        id: 77,
+        path: "/_ah/xmpp/message/chat/".into(),
+        stanza: stanza.into(),
+        lane: 0,
+        came: Duration::ZERO,
+    };
     first.keep(vec![Change::InboxPut(first.queue().clone(), inbox)], Durability::Now).unwrap();
     drop(first);
     let next = service(&place, Quotas::default());
@@ -359,8 +364,13 @@ fn what_a_process_leaves_is_one_other_s() {
     };
     let queue = || first.queue().clone();
     let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
-    let inbox =
-        InboxRow { id: 77, path: "/_ah/xmpp/message/chat/".into(), stanza: stanza.into(), lane: 0 };
+    let inbox = InboxRow {
+        id: 77,
+        path: "/_ah/xmpp/message/chat/".into(),
+        stanza: stanza.into(),
+        lane: 0,
+        came: Duration::ZERO,
+    };
     first
         .keep(
             vec![

@@ -51,10 +51,15 @@ pub(super) const SCHEMA: &str = "
         PRIMARY KEY (queue, name)
     ) STRICT, WITHOUT ROWID";
 
+/// Schema version 4. When a delivery came, or 0.
+pub(super) const CAME: &str = "ALTER TABLE inbox ADD COLUMN came INTEGER NOT NULL DEFAULT 0";
+
 const BURY: &str = "INSERT OR REPLACE INTO dead_letter (queue, id, path, stanza, given_up, reason)
     SELECT queue, id, path, stanza, ?3, ?4 FROM inbox WHERE queue = ?1 AND id = ?2";
 const REPLAY: &str = "INSERT OR REPLACE INTO inbox (queue, id, path, stanza)
     SELECT queue, id, path, stanza FROM dead_letter WHERE queue = ?1 AND id = ?2";
+const PUT: &str =
+    "INSERT OR REPLACE INTO inbox (queue, id, path, stanza, came) VALUES (?1, ?2, ?3, ?4, ?5)";
 const FORGET: &str = "DELETE FROM inbox WHERE queue = ?1 AND id = ?2";
 const INHERIT: &str = "UPDATE inbox SET queue = ?1 WHERE queue = ?2";
 const PURGE: &str = "DELETE FROM dead_letter WHERE queue = ?1 AND id = ?2";
@@ -64,8 +69,14 @@ pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite:
     match change {
         Change::OutboxDone(queue, up_to) => return set_done(transaction, queue, *up_to),
         Change::InboxPut(queue, row) => {
-            sql("INSERT OR REPLACE INTO inbox (queue, id, path, stanza) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![&**queue, row.id.cast_signed(), row.path, &row.stanza[..]])?
+            let came = milliseconds(row.came);
+            sql(PUT)?.execute(params![
+                &**queue,
+                row.id.cast_signed(),
+                row.path,
+                &row.stanza[..],
+                came
+            ])?
         }
         Change::InboxDone(queue, id) => {
             sql(FORGET)?.execute(params![&**queue, id.cast_signed()])?
@@ -169,9 +180,9 @@ pub(super) fn read(
     if done > 0 {
         each(Row::OutboxDone(done));
     }
-    let sql = "SELECT id, path, stanza FROM inbox WHERE queue = ?1 ORDER BY id";
+    let sql = "SELECT id, path, stanza, came FROM inbox WHERE queue = ?1 ORDER BY id";
     for_each(reader, sql, queue, |row| {
-        each(Row::Inbox(inbox(row)?));
+        each(Row::Inbox(InboxRow { came: time(row, 3)?, ..inbox(row)? }));
         Ok(())
     })?;
     for_each(reader, "SELECT name, day, value FROM count WHERE queue = ?1", queue, |row| {
@@ -225,7 +236,7 @@ fn for_each(
 
 fn inbox(row: &SqlRow<'_>) -> rusqlite::Result<InboxRow> {
     let stanza = Bytes::copy_from_slice(row.get_ref(2)?.as_blob()?);
-    Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza, lane: 0 })
+    Ok(InboxRow { id: number(row, 0)?, path: row.get(1)?, stanza, lane: 0, came: Duration::ZERO })
 }
 
 fn number(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<u64> {

@@ -2,7 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::store::contract::{contents, key};
-use crate::store::{Count, OutboxRow};
+use crate::store::{Count, InboxRow, OutboxRow};
 
 /// A folder of the test's own, removed at its end.
 pub(super) struct Folder(pub(super) PathBuf);
@@ -132,6 +132,21 @@ fn a_store_of_version_1_opens_with_its_contacts_and_takes_what_is_new() {
     let store = SqliteStore::open(folder.file()).unwrap();
     store.load_queue("d", &mut |row| rows.push(row)).unwrap();
     assert_eq!(rows, [Row::Count(count)]);
+}
+
+#[test]
+fn a_delivery_that_version_3_stored_is_kept_and_has_all_its_time() {
+    let folder = Folder::new("version-3");
+    let mut connection = Connection::open(folder.file()).unwrap();
+    run_migrations(&mut connection, &MIGRATIONS[..3]).unwrap();
+    let stored = "INSERT INTO inbox (queue, id, path, stanza) VALUES ('d', 7, '/p/', x'3c612f3e')";
+    connection.execute(stored, []).unwrap();
+    drop(connection);
+    let mut rows = Vec::new();
+    let store = SqliteStore::open(folder.file()).unwrap();
+    store.load_queue("d", &mut |row| rows.push(row)).unwrap();
+    let (stanza, came) = ("<a/>".into(), Duration::ZERO);
+    assert_eq!(rows, [Row::Inbox(InboxRow { id: 7, path: "/p/".into(), stanza, lane: 0, came })]);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl App {
             oracle::replayed(ctx, app, (contact, number));
         }
         self.surplus.1 += 1;
-        inbox.restore(ctx.now(), delivery);
+        inbox.restore(ctx.now(), ctx.utc(), delivery);
         true
     }
 }

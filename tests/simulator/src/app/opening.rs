@@ -80,7 +80,7 @@ impl App {
         if let Deliveries::Inbox(inbox) = &mut deliveries {
             // A store that does not take the number of the run ends the start.
             let restored = service.restore_deliveries().ok()?;
-            restored.into_iter().for_each(|delivery| inbox.restore(ctx.now(), delivery));
+            restored.into_iter().for_each(|delivery| inbox.restore(ctx.now(), ctx.utc(), delivery));
         }
         let mut outbox = Outbox::new(OutboxLimits {
             stanzas: profile.outbox_stanzas,

@@ -221,7 +221,7 @@ impl App {
         self.surplus.1 += taken.len();
         ctx.saw(Rare::RestoredDelivery, taken.len() as u64);
         if let Deliveries::Inbox(inbox) = &mut self.deliveries {
-            taken.into_iter().for_each(|delivery| inbox.restore(ctx.now(), delivery));
+            taken.into_iter().for_each(|delivery| inbox.restore(ctx.now(), ctx.utc(), delivery));
         }
     }
 

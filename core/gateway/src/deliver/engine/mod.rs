@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::client::Poster;
 use super::mark::mark;
 use super::reply::Reply;
+use crate::app::utc;
 use crate::config;
 use crate::id;
 use crate::metrics::{DeliveryOutcome, Metrics, Route};
@@ -142,14 +143,14 @@ impl<O: Outbox> Engine<O> {
         let sender = stanza.from().map(|from| from.bare_key()).unwrap_or_default();
         // No path and no fields: what is posted depends on the callback's media type.
         let service = InboundService::Message;
-        let place = Place::default();
-        Delivery { id, path: "", fields: Vec::new(), service, sender, stanza, place }
+        let (place, came) = (Place::default(), utc());
+        Delivery { id, path: "", fields: Vec::new(), service, sender, stanza, place, came }
     }
 
     /// Queues what an earlier run left, whatever the bounds.
     pub fn restore(self: &Arc<Self>, delivery: Delivery) {
         let mut state = self.lock();
-        state.inbox.restore(self.now(), delivery);
+        state.inbox.restore(self.now(), utc(), delivery);
         self.start(&mut state);
     }
 

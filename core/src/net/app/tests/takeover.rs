@@ -42,7 +42,13 @@ async fn what_a_killed_process_left_goes_before_all_that_is_new() {
         postgres_tests::kill_one(&store, DOMAIN, |queue| {
             let delivery = |(id, body): (u64, &str)| {
                 let path = "/_ah/xmpp/message/chat/".into();
-                let row = InboxRow { id, path, stanza: message(body).into(), lane: 0 };
+                let row = InboxRow {
+                    id,
+                    path,
+                    stanza: message(body).into(),
+                    lane: 0,
+                    came: Duration::ZERO,
+                };
                 Change::InboxPut(queue.clone(), row)
             };
             let mut rows: Vec<_> = ids.into_iter().zip(old).map(delivery).collect();

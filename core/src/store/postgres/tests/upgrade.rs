@@ -120,3 +120,9 @@ fn version_2() {
     let own = format!("{MEMBER}; UPDATE inbox SET lane = 77; UPDATE dead_letter SET lane = 78");
     check(include_str!("versions/2.sql"), &format!("{APP}/{NUMBER}"), &own);
 }
+
+#[test]
+fn version_3() {
+    let own = format!("{MEMBER}; UPDATE inbox SET lane = 77; UPDATE dead_letter SET lane = 78");
+    check(include_str!("versions/3.sql"), &format!("{APP}/{NUMBER}"), &own);
+}
