@@ -28,18 +28,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
     parser.add_argument("--server", choices=list(KINDS), action="append", help="default: each")
     parser.add_argument("--only", default="", metavar="WORDS", help="faults whose name has these words")
+    parser.add_argument("--short", action="store_true", help="without faults that take a minute, as in make test")
     parser.add_argument("--lines", action="store_true", help="one server's results as lines of JSON")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     kinds = options.server or list(KINDS)
     if options.lines:
-        for result in runs(kinds[0], options.runs, seed, options.only):
+        for result in runs(kinds[0], options.runs, seed, options.only, short=options.short):
             print(json.dumps(asdict(result)), flush=True)
         return 0
-    again = f"make test-faults SEED={seed} RUNS={options.runs}"
+    again = f"make test-faults SEED={seed} RUNS={options.runs}{' SHORT=1' * options.short}"
     print(f"faults: {options.runs} runs, seed {seed} ({again} repeats them)", flush=True)
-    results = side_by_side(kinds, options.runs, seed, options.only)
+    results = side_by_side(kinds, options.runs, seed, options.only, short=options.short)
     FOLDER.mkdir(parents=True, exist_ok=True)
     report = {"seed": seed, "runs": [asdict(result) for result in results]}
     (FOLDER / f"{seed}.json").write_text(json.dumps(report, indent=1))
@@ -52,13 +53,14 @@ def main() -> int:
     return 1 if bad or missing else 0
 
 
-def side_by_side(kinds: Sequence[str], count: int, seed: int, only: str) -> list[Result]:
+def side_by_side(kinds: Sequence[str], count: int, seed: int, only: str, *, short: bool) -> list[Result]:
     """Each server's runs in a process of their own."""
     binary()
     lines: SimpleQueue[str | None] = SimpleQueue()
     for index, kind in enumerate(kinds):
         share = count // len(kinds) + (index < count % len(kinds))
         options = ["--lines", "--server", kind, "--runs", str(share), "--seed", str(seed), "--only", only]
+        options += ["--short"] * short
         child = subprocess.Popen(
             [*as_user(None), sys.executable, "-m", "support.faults", *options], stdout=subprocess.PIPE, text=True
         )
@@ -88,7 +90,8 @@ def _read(child: subprocess.Popen[str], lines: SimpleQueue[str | None]) -> None:
 def tell(result: Result) -> None:
     verdict = result.verdict
     state = "FAILED" if verdict.problems else "ok"
-    counts = f"{verdict.promised:5} promised {verdict.received:5} received {verdict.duplicated:4} twice"
+    again = " ".join(f"{it.again}/{it.bound}" for it in (verdict.outbound, verdict.inbound, verdict.replies))
+    counts = f"{verdict.promised:5} promised {verdict.received:5} received {again:>20} again"
     print(f"{result.run:5} {result.seconds:5.1f} s {counts}  {state}  {result.fault} ({result.server})", flush=True)
     for problem in verdict.problems:
         print(f"      {problem}", flush=True)

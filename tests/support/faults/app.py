@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from dataclasses import dataclass
 
 from .. import folders
 
+#: Seconds. An app that stood still for so long may have answered when nobody waited for that any more.
+_STANDS_STILL = 0.4
+_TICK = 0.1
 OK, ERROR, UNAVAILABLE, HANG, BREAK, DOWN = "200", "500", "503", "hangs", "closes in mid-answer", "is down"
 _BODY = re.compile(rb"<body>([^<]*)</body>|name=\"?body\"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n")
 
@@ -23,6 +27,8 @@ class Got:
     answered: bool
     #: Whether with a message.
     replied: bool
+    #: When, by the monotonic clock.
+    at: float
 
 
 class CountingApp:
@@ -37,8 +43,11 @@ class CountingApp:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._mended = asyncio.Event()
+        self._stood_still: list[tuple[float, float]] = []
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        self._watch = self._watch or asyncio.create_task(self._notice())
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=512)
 
     async def set(self, mode: str) -> None:
@@ -50,6 +59,24 @@ class CountingApp:
         if mode != HANG:
             self._mended.set()
             self._mended = asyncio.Event()
+
+    async def _notice(self) -> None:
+        """Keeps book of when this program did not run."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            if now - before > _TICK + _STANDS_STILL:
+                self._stood_still.append((before, now + _TICK))
+
+    def is_final(self, got: Got) -> bool:
+        """Whether whoever delivered it must have its answer."""
+        return got.answered and not any(begun <= got.at <= ended for begun, ended in self._stood_still)
+
+    async def close(self) -> None:
+        if self._watch:
+            self._watch.cancel()
+        await self.stop()
 
     async def stop(self) -> None:
         if self._server:
@@ -78,7 +105,8 @@ class CountingApp:
         text = (found[1] or found[2] or b"").decode() if found else ""
         if text:
             replied = mode == OK and self.replies
-            self.got.append(Got(text, fields.get("appxmpp-delivery", ""), mode in (OK, ERROR), replied))
+            delivery, answered = fields.get("appxmpp-delivery", ""), mode in (OK, ERROR)
+            self.got.append(Got(text, delivery, answered, replied, time.monotonic()))
         if mode == HANG:
             await self._mended.wait()
             return False

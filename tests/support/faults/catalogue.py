@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import aio
 from ..ejabberd import BALANCED
 from ..proxy import TO_CLIENT, TO_SERVER
+from ..waiting import until
 from . import app
 from .world import ACCOUNT, COMPONENT, DOMAIN, FILE, PAUSES, POSTGRES, SMALL_DISK, Run
 
 #: Seconds between what a contact writes, where it does so slowly.
 SLOW = (0.1, 0.2)
+#: In minutes.
+HOUR, DAY = 60, 24 * 60
+#: In seconds.
+MINUTE = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Fault:
     role: str = COMPONENT
     domain: str = DOMAIN
     pauses: tuple[float, float] = PAUSES
+    #: It takes a minute and more: not in the short form, and twice in front of each server in the long one.
+    is_long: bool = False
 
 
 def _kill(run: Run) -> None:
@@ -46,7 +54,7 @@ def _stop(run: Run) -> None:
 
 
 def _server_killed(run: Run) -> None:
-    run.server_was_killed = True
+    run.ends.server_was_killed = True
     run.server.kill()
     run.progress(run.dice.randrange(10, 100))
     run.server.start()
@@ -55,7 +63,7 @@ def _server_killed(run: Run) -> None:
 
 
 def _server_restarted(run: Run) -> None:
-    run.server_was_killed = True
+    run.ends.server_was_killed = True
     run.server.restart()
 
 
@@ -83,6 +91,7 @@ def _refused(run: Run) -> None:
 
 def _blocked(*directions: str) -> Callable[[Run], None]:
     def strike(run: Run) -> None:
+        run.recording.was_held = True
         run.proxy.block(*directions)
         if run.dice.random() < 0.7:
             run.wait_cut_off()
@@ -106,23 +115,31 @@ def _app(mode: str) -> Callable[[Run], None]:
     return strike
 
 
+def _app_down_for_a_minute(run: Run) -> None:
+    run.book.keeps_everything = True
+    aio.run(run.app.set(app.DOWN))
+    written, got = run.written, len(run.app.got)
+    over = time.monotonic() + MINUTE
+    # The minute is the fault.
+    until(lambda: time.monotonic() >= over, MINUTE + 1, 0.5, what="a minute without the app")
+    run.progress(20, lambda: run.written, "messages to the app")
+    assert len(run.app.got) == got, "somebody took deliveries for the app"
+    waiting = run.written - written
+    aio.run(run.app.set(app.OK))
+    run.progress(waiting, lambda: len(run.app.got) - got, "deliveries of what waited")
+
+
 def _disk_full(run: Run) -> None:
-    run.store_was_away = True
+    run.store_goes_away()
     refused = run.ledger.refused
-    filler = run.folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        size = 1 << 20
-        while size:
-            try:
-                file.write(b"\0" * size)
-            except OSError:
-                size //= 2
+    assert run.disk
+    run.disk.fill()
     run.progress(run.dice.randrange(3, 30), lambda: run.ledger.refused - refused, "refusals")
-    filler.unlink()
+    run.disk.make_room()
 
 
 def _files_limited(run: Run) -> None:
-    run.store_was_away = True
+    run.store_goes_away()
     refused = run.ledger.refused
     pid = run.gateway.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -132,21 +149,21 @@ def _files_limited(run: Run) -> None:
 
 
 def _clock_back(run: Run) -> None:
-    run.clock.write_text(f"-{run.dice.choice(['10m', '3h', '2d', '1y'])}\n")
+    run.set_clock_back(run.dice.choice([10, 3 * HOUR, 2 * DAY, 365 * DAY]))
     run.progress(run.dice.randrange(50, 200))
     if run.dice.random() < 0.5:
         run.kill()
 
 
 def _postgres_restarted(run: Run) -> None:
-    run.store_was_away = True
+    run.store_goes_away()
     run.world.postgres.stop()
     run.progress(run.dice.randrange(1, 5), lambda: run.ledger.refused, "refusals")
     run.world.postgres.start()
 
 
 def _postgres_killed(run: Run) -> None:
-    run.store_was_away = True
+    run.store_goes_away()
     run.world.postgres.kill()
     run.world.postgres.start()
 
@@ -193,6 +210,7 @@ CATALOGUE = [
     Fault("app hangs", _app(app.HANG), 4),
     Fault("app closes in mid-answer", _app(app.BREAK), 6),
     Fault("app is down", _app(app.DOWN), 6),
+    Fault("app is down for a minute", _app_down_for_a_minute, 6, pauses=SLOW, is_long=True),
     Fault("disk full", _disk_full, 6, store=SMALL_DISK),
     Fault("disk full, then kill -9", _then_killed(_disk_full), 4, store=SMALL_DISK),
     Fault("file size limit reached", _files_limited, 4),

@@ -12,6 +12,7 @@ from typing import Any
 from ..server import Account, Server
 
 CLIENT = "{jabber:client}"
+CONDITION = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 PING = "<ping xmlns='urn:xmpp:ping'/>"
 
 
@@ -23,8 +24,8 @@ class Contact:
         self.name = account.jid.partition("@")[0]
         #: (body, id) of each message, in the order of their arrival.
         self.heard: list[tuple[str, str]] = []
-        #: The ids of own stanzas that came back as errors.
-        self.bounced: set[str] = set()
+        #: The ids of own stanzas that came back as errors, and the conditions.
+        self.bounced: dict[str, str] = {}
         #: The ids of own iqs that were answered.
         self.answered: set[str] = set()
         self.online = asyncio.Event()
@@ -80,7 +81,8 @@ class Contact:
     def _take(self, stanza: ET.Element) -> None:
         identity = stanza.get("id", "")
         if stanza.get("type") == "error":
-            self.bounced.add(identity)
+            conditions = [it.tag for it in stanza.iter() if it.tag.startswith(CONDITION)]
+            self.bounced[identity] = conditions[0].removeprefix(CONDITION) if conditions else ""
         elif stanza.tag == CLIENT + "message" and (body := stanza.findtext(CLIENT + "body")) is not None:
             self.heard.append((body, identity))
         elif stanza.tag == CLIENT + "iq" and stanza.get("type") == "result":

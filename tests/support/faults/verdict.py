@@ -4,15 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ..proxy import TO_CLIENT, TO_SERVER
-from .app import CountingApp
+from .app import CountingApp, Got
 from .contact import Contact
 from .senders import Bot, Ledger
 from .tap import Message, Recording
 
-#: A repeat is needless when its message was acknowledged so long before the connection or the process ended.
+#: How long a busy machine may take to note that something is done. A repeat is needless when that was known so long
+#: before the connection or the process ended.
 SLACK = 1.0
+
+
+#: What the gateway says to a sender, and no server does while the gateway is away.
+REFUSALS = ("recipient-unavailable", "resource-constraint")
+OUTBOUND, INBOUND, REPLIES = "to a contact", "to the app", "in the app's answers"
+
+
+@dataclass
+class Repeats:
+    """How often something came again, and how often at most it may."""
+
+    again: int = 0
+    bound: int = 0
+
+
+@dataclass
+class Ends:
+    """What ended in a run, by the monotonic clock."""
+
+    #: When a process of ours was killed.
+    kills: list[float] = field(default_factory=list)
+    #: Since when the store is or was away: what is done cannot be noted there.
+    store_away: float = float("inf")
+    #: What a server had read may be lost with it.
+    server_was_killed: bool = False
+
+    def known_until(self, end: float) -> float:
+        """What was known to be done by then is not done again after this end of a connection or process."""
+        return (min(end, self.store_away) if self.kills else end) - SLACK
+
+    def is_begun(self, at: float, kill: float) -> bool:
+        """Whether what the app read then need not have been noted before this kill. It may read it late."""
+        return self.known_until(kill) <= at <= kill + SLACK
 
 
 @dataclass
@@ -29,10 +64,21 @@ class Verdict:
     cut: int = 0
     #: Read by the server, which was killed before it passed them on.
     lost_by_server: int = 0
-    duplicated: int = 0
+    #: What came more than once, and how much of that is promised at most: to contacts, to the app, and its answers.
+    outbound: Repeats = field(default_factory=Repeats)
+    inbound: Repeats = field(default_factory=Repeats)
+    replies: Repeats = field(default_factory=Repeats)
+    #: Refused to its sender, because nobody could say whether it was stored, and there all the same.
+    refused_yet_there: int = 0
     lost: int = 0
     disordered: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """From JSON."""
+        for name in ("outbound", "inbound", "replies"):
+            if isinstance(fields := getattr(self, name), dict):
+                setattr(self, name, Repeats(**fields))
 
     def fault(self, kind: str, what: Iterable[str]) -> int:
         listed = list(what)
@@ -54,6 +100,8 @@ class Book:
         #: Whether a message that was under way to a process when that was killed, and that nobody was told of, has its
         #: place too.
         self.unanswered_in_order = True
+        #: Whether the gateway may refuse nothing that a contact writes: there is room for it.
+        self.keeps_everything = False
 
     def _outbound(self) -> dict[str, list[tuple[int, str]]]:
         """Stream -> (number, id) as the contact heard them."""
@@ -109,8 +157,8 @@ class Book:
 
     def missing_inbound(self) -> list[str]:
         got = {one.body for one in self._app.got}
-        excused = {identity for contact in self._contacts for identity in contact.bounced}
-        return [body for said in self._ledger.said.values() for body in said if body not in got | excused]
+        excused = got | self._bounced()
+        return [body for said in self._ledger.said.values() for body in said if body not in excused]
 
     def missing_replies(self) -> list[Message]:
         """Those of messages that the app took."""
@@ -138,18 +186,24 @@ class Book:
         proven = {message.body for message in self._recording.proven(TO_CLIENT)}
         return [body for body in bodies if body in proven]
 
-    def verdict(self, *, server_was_killed: bool, store_was_away: bool) -> Verdict:
-        bounced = {identity for contact in self._contacts for identity in contact.bounced}
+    def verdict(self, ends: Ends) -> Verdict:
+        bounced = self._bounced()
+        written = {body for said in self._ledger.said.values() for body in said}
         verdict = Verdict(
             sent=sum(len(sent) for sent in self._ledger.sent.values()),
             promised=sum(len(promised) for promised in self._ledger.promised.values()),
             refused=self._ledger.refused,
-            written=sum(len(said) for said in self._ledger.said.values()),
+            written=len(written),
             received=len({one.body for one in self._app.got if one.body.startswith(self._run + ".")}),
-            bounced=len(bounced & {body for said in self._ledger.said.values() for body in said}),
+            bounced=len(bounced & written),
+            refused_yet_there=len(bounced & {one.body for one in self._app.got}),
         )
+        if self.keeps_everything:
+            conditions = {body: it for contact in self._contacts for body, it in contact.bounced.items()}
+            refused = [body for body in sorted(bounced & written) if conditions[body] in REFUSALS]
+            verdict.fault("refused though there was room", refused)
         lost = self.missing_outbound() + self.missing_replies()
-        if server_was_killed and lost:
+        if ends.server_was_killed and lost:
             read = self._recording.proven(TO_SERVER)
             verdict.lost_by_server = sum(message in read for message in lost)
             lost = [message for message in lost if message not in read]
@@ -159,33 +213,86 @@ class Book:
         verdict.cut = len(missing) - len(acknowledged)
         verdict.lost += verdict.fault("lost on the way to the app", acknowledged)
         self._order(verdict)
-        again = set() if store_was_away else self._recording.needless(TO_SERVER, SLACK)
-        verdict.fault("sent again though acknowledged", (message.body for message in again))
+        self._repeats_to_contacts(verdict, ends)
+        self._repeats_to_app(verdict, ends)
+        for kind in ("outbound", "inbound", "replies"):
+            repeats: Repeats = getattr(verdict, kind)
+            if repeats.again > repeats.bound:
+                verdict.problems.append(f"{kind}: {repeats.again} came again, {repeats.bound} may")
         return verdict
 
-    def _has_place(self, stream: str, number: int) -> bool:
-        promised = self._ledger.promised.get(stream)
-        return self.unanswered_in_order or promised is None or number in promised
+    def _bounced(self) -> set[str]:
+        return {identity for contact in self._contacts for identity in contact.bounced}
+
+    def _repeats_to_contacts(self, verdict: Verdict, ends: Ends) -> None:
+        """An end of a stream or a process repeats what was written since the last question that was answered, and there
+        is one every 200 ms. (Or 512 messages, which no run here comes to.)"""
+        may, needless = self._recording.again(ends.known_until)
+        for message, count in may.items():
+            repeats = verdict.replies if message.body.startswith("re:") else verdict.outbound
+            repeats.bound += count
+        verdict.fault("sent again though acknowledged", (message.body for message in needless))
+        if not self._bot.is_account:
+            unasked = self._recording.unasked(SLACK)
+            verdict.fault("the server was not asked for in time", (message.body for message in unasked))
+
+    def _repeats_to_app(self, verdict: Verdict, ends: Ends) -> None:
+        """An attempt that the app did not answer for good is followed by another. A delivery that it answered comes
+        again if the process was killed before that was stored: with a reply, one of each sender, whose next one waits
+        for it; else those of the last moment. And an account's server hands out again what it was not told of."""
+        attempts: dict[tuple[str, str], list[Got]] = {}
+        for got in self._app.got:
+            if got.body.startswith(self._run + "."):
+                attempts.setdefault((got.body, got.delivery), []).append(got)
+        final = [got for tries in attempts.values() for got in tries if self._app.is_final(got)]
+        repeats = verdict.inbound
+        repeats.again = sum(len(tries) for tries in attempts.values()) - len({body for body, _ in attempts})
+        repeats.bound = sum(len(tries) for tries in attempts.values()) - len(final)
+        # Each delivery has an answer.
+        verdict.replies.bound += len(attempts) - len({body for body, _ in attempts})
+        if self._bot.is_account:
+            passes = self._recording.passes(TO_CLIENT)
+            repeats.bound += sum(len(passes[body]) - 1 for body in {body for body, _ in attempts} if body in passes)
+        for kill in ends.kills:
+            last = [got for got in final if ends.is_begun(got.at, kill)]
+            by_sender = {got.body.split(".")[1] for got in last}
+            alone = self._app.replies and ends.store_away > kill
+            repeats.bound += len(by_sender if alone else last)
+        for (body, _), tries in attempts.items():
+            needless = [
+                f"{body} answered {after.at - before.at:.1f} s before"
+                for before, after in pairwise(tries)
+                if self._app.is_final(before)
+                and not any(ends.is_begun(before.at, kill) and kill <= after.at for kill in ends.kills)
+            ]
+            verdict.fault("delivered again though answered", needless)
+
+    def _has_place(self, way: str, stream: str, number: int) -> bool:
+        if way == OUTBOUND:
+            return self.unanswered_in_order or number in self._ledger.promised[stream]
+        # A sender that was refused has sent it again, or not: nobody waits for it in its place.
+        return f"{self._run}.{stream}.{number}" not in self._bounced()
 
     def _order(self, verdict: Verdict) -> None:
         # An account's server keeps messages while nobody is there and hands them out beside new ones. What it was not
         # told of it gives again, and the delivery is another one then.
         given = self._recording.passes(TO_CLIENT) if self._bot.is_account else {}
         replies = self._replies() if self.replies_in_order else {}
-        for streams, is_given in ((self._outbound(), False), (self._inbound(), True), (replies, True)):
+        for way, streams in ((OUTBOUND, self._outbound()), (INBOUND, self._inbound()), (REPLIES, replies)):
             for stream, seen in streams.items():
                 first: dict[int, str] = {}
                 late, other, highest = [], [], 0
                 for number, identity in seen:
                     body = f"{self._run}.{stream}.{number}"
-                    passed = given.get(body, [number]) if is_given else [number]
+                    passed = given.get(body, [number]) if way != OUTBOUND else [number]
                     if number in first:
-                        verdict.duplicated += 1
+                        if way != INBOUND:
+                            (verdict.outbound if way == OUTBOUND else verdict.replies).again += 1
                         if first[number] != identity and len(passed) < 2:
                             other.append(body)
                         continue
-                    if passed[-1] < highest and self._has_place(stream, number):
-                        late.append(body)
+                    if passed[-1] < highest and self._has_place(way, stream, number):
+                        late.append(f"{body} after {highest}")
                     first[number], highest = identity, max(highest, passed[0])
-                verdict.disordered += verdict.fault("out of order", late)
-                verdict.fault("twice with another id", other)
+                verdict.disordered += verdict.fault(f"out of order {way}", late)
+                verdict.fault(f"twice with another id {way}", other)

@@ -8,9 +8,11 @@ import contextlib
 import functools
 import os
 import random
-import shutil
-import subprocess
+import re
+import signal
+import time
 from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from ..waiting import until
 from .app import CountingApp
 from .contact import Contact
 from .senders import Bot, Ledger, Worker, write
+from .smalldisk import SmallDisk
 from .tap import Recording
-from .verdict import Book, Verdict
+from .verdict import Book, Ends, Verdict
 
 DOMAIN, SECRET = "faults.localhost", "s3cret"
 #: Between the messages of one contact.
@@ -35,7 +38,7 @@ FILE, SMALL_DISK, POSTGRES = "file", "small disk", "postgresql"
 COMPONENT, ACCOUNT = "component", "account"
 #: How long what was promised may take to arrive, once nothing is broken any more.
 SETTLE = 30.0
-_FAKETIME = "/usr/lib/{}/faketime/libfaketimeMT.so.1"
+_FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 class World:
@@ -84,14 +87,13 @@ class Run:
         self.world, self.name, self.dice, self._pauses = world, name, dice, pauses
         self.server = world.server
         self.bot = self._bot(role, domain)
-        #: What the server had read may be lost with it; what was done cannot be noted in a store that is away.
-        self.server_was_killed = self.store_was_away = False
+        self.ends = Ends()
         self.ledger, self.recording = Ledger(), Recording()
         self.app = CountingApp(replies=dice.random() < 0.5)
         aio.run(self.app.start())
         self.proxy = Proxy(self.bot.server_port, tap=self.recording)
         self.folder = folders.folder("faults")
-        self._is_mounted = store == SMALL_DISK and _mount(self.folder)
+        self.disk = SmallDisk(self.folder) if store == SMALL_DISK else None
         self._store = world.postgres.database() if store == POSTGRES else f"sqlite:{self.folder}/state.db"
         self.clock = self.folder.with_suffix(".clock")
         self.book = Book(name, self.bot, self.ledger, world.contacts, self.app, self.recording)
@@ -136,13 +138,12 @@ class Run:
         }
         env = {"APPXMPP_STORE_URL": self._store, "APPXMPP_LOG_LEVEL": "info"}
         self.clock.write_text("+0\n")
-        machine = os.uname().machine
-        library = _FAKETIME.format(f"{machine}-linux-gnu")
-        if Path(library).exists():
-            env |= {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(self.clock), "FAKETIME_CACHE_DURATION": "1"}
-            env |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        if _FAKETIME.exists():
+            env |= {"LD_PRELOAD": str(_FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.clock)}
+            env |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
         # A limit of the size of files is to be an error, as a full disk is, and not the end.
-        return Gateway([app], env=env, command=["env", "--ignore-signal=XFSZ", binary()], drain_seconds=5)
+        command = [*(self.disk.command if self.disk else []), "env", "--ignore-signal=XFSZ", binary()]
+        return Gateway([app], env=env, command=command, drain_seconds=5)
 
     def start(self) -> None:
         self.gateway.wait_ready()
@@ -172,6 +173,20 @@ class Run:
         goal = of() + count
         until(lambda: of() >= goal, 60, what=f"{count} more {what}")
 
+    def set_clock_back(self, minutes: int) -> None:
+        """And waits until the gateway's log shows it."""
+        if not _FAKETIME.exists():
+            raise RuntimeError(f"there is no {_FAKETIME}: run `make setup` as root, or apt-get install faketime")
+        before = datetime.now(timezone.utc)
+        self.clock.write_text(f"-{minutes}m\n")
+
+        def is_back() -> bool:
+            self.gateway.process.signal(signal.SIGHUP)
+            said = re.findall(r"(?m)^(\S+)Z .* reloaded: nothing changed", self.gateway.process.output())
+            return any(datetime.fromisoformat(f"{at}+00:00") < before - timedelta(minutes=minutes / 2) for at in said)
+
+        until(is_back, pause=0.1, what="the gateway's clock to go back")
+
     def wait_cut_off(self) -> None:
         until(lambda: not self.gateway.is_ready(), 30, what="the gateway to notice")
 
@@ -181,8 +196,16 @@ class Run:
         self.gateway.process.wait_for_line("the gateway serves HTTP")
 
     def kill(self) -> None:
-        self.gateway.process.kill()
+        self._kill(self.gateway)
         self.restart()
+
+    def _kill(self, gateway: Gateway) -> None:
+        gateway.process.kill()
+        # What it did until now it has done; what it does after this another one does.
+        self.ends.kills.append(time.monotonic())
+
+    def store_goes_away(self) -> None:
+        self.ends.store_away = time.monotonic()
 
     def take_over(self) -> None:
         """Another gateway on the same store starts, and the first one is killed."""
@@ -192,7 +215,7 @@ class Run:
         self.book.unanswered_in_order = self.server.kind != "ejabberd"
         self._wait_beside(second)
         self.progress(self.dice.randrange(1, 50))
-        first.process.kill()
+        self._kill(first)
         self.gateway = second
         self._before.append(first)
 
@@ -232,7 +255,7 @@ class Run:
             # The verdict tells what is missing.
             with contextlib.suppress(AssertionError):
                 until(self.book.is_settled, 5, 0.1, what="what was promised")
-        verdict = self.book.verdict(server_was_killed=self.server_was_killed, store_was_away=self.store_was_away)
+        verdict = self.book.verdict(self.ends)
         if status := self.gateway.process.stop(30):
             verdict.problems.append(f"the gateway ended with {status}")
         return verdict
@@ -247,7 +270,7 @@ class Run:
                 identity = f"{self.name}.{contact.name}.last.{attempts}.ping"
                 aio.run(contact.ping(self.bot.full, identity))
                 try:
-                    aio.run(contact.until(lambda: identity in contact.answered | contact.bounced), 20)
+                    aio.run(contact.until(lambda: identity in contact.answered | contact.bounced.keys()), 20)
                 except TimeoutError:
                     return False
                 return identity in contact.answered
@@ -259,16 +282,8 @@ class Run:
         for gateway in (self.gateway, *self._before):
             gateway.close()
         self.proxy.close()
-        aio.run(self.app.stop())
-        if self._is_mounted:
-            subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
+        aio.run(self.app.close())
+        if self.disk:
+            self.disk.close()
         folders.remove(self.folder)
         self.clock.unlink(missing_ok=True)
-
-
-def _mount(folder: Path) -> bool:
-    """A disk of 8 MB, if we may make one."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        return False
-    argv = ["mount", "-t", "tmpfs", "-o", "size=8m", "appxmpp-test", str(folder)]
-    return subprocess.run(argv, check=False, capture_output=True).returncode == 0
