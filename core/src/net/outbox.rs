@@ -144,6 +144,12 @@ impl LiveOutbox {
         self.lock().outbox.stats()
     }
 
+    /// Whether messages are stored that are not written yet: what does not go through here would
+    /// overtake them.
+    pub fn has_stored(&self) -> bool {
+        self.lock().outbox.has_stored()
+    }
+
     /// Takes nothing more, and lets [`LiveOutbox::run`] end.
     pub fn close(&self) {
         let mut state = self.lock();

@@ -442,6 +442,11 @@ impl Outbox {
         })
     }
 
+    /// Whether a message is stored and not yet written: what went another way would overtake it.
+    pub fn has_stored(&self) -> bool {
+        self.entries.iter().skip(self.in_flight).any(|entry| entry.state == State::Stored)
+    }
+
     /// The first `count` messages of [`Outbox::next_batch`] were written one after the other; the last
     /// of them has this `position`. Positions grow over all streams of a connection.
     pub fn written(&mut self, count: usize, position: u64) {

@@ -61,7 +61,7 @@ impl Outbox for Stream {
         });
         let changes: Vec<_> = change.into_iter().collect();
         match reply {
-            Some(stanza) => self.reply(&stanza, changes).await,
+            Some(stanza) => self.answer(&stanza, changes).await,
             None => self.settle_soon(changes),
         }
     }
@@ -80,9 +80,36 @@ impl Outbox for Stream {
     }
 }
 
+/// How long an answer that could not be stored waits before the store is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Stream {
+    /// An app's answer to a delivery. Where it can neither be stored nor written without overtaking what
+    /// is stored, it waits, and what its sender says next waits behind it.
+    async fn answer(&self, stanza: &str, changes: Vec<Change>) {
+        loop {
+            match self.send_stanza(stanza, changes.clone()).await {
+                Err(error) if self.must_wait(error.kind()) => {
+                    tracing::warn!("an answer waits until it can be stored: {error}");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                sent => return self.after(sent, stanza, changes).await,
+            }
+        }
+    }
+
+    fn must_wait(&self, error: ErrorKind) -> bool {
+        matches!(error, ErrorKind::Store | ErrorKind::Backpressure)
+            && self.outbox.as_ref().is_some_and(|outbox| outbox.has_stored() || !self.holds())
+    }
+
     pub(super) async fn reply(&self, stanza: &str, changes: Vec<Change>) {
-        let sent = match self.send_stanza(stanza, changes.clone()).await {
+        let sent = self.send_stanza(stanza, changes.clone()).await;
+        self.after(sent, stanza, changes).await;
+    }
+
+    async fn after(&self, sent: Result<()>, stanza: &str, changes: Vec<Change>) {
+        let sent = match sent {
             // What was to be settled with it stays as it is, and goes on after the next start.
             Err(error) if error.kind() == ErrorKind::Closed => Err(error),
             Err(error) if self.outbox.is_some() => {

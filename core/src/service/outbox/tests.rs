@@ -38,12 +38,15 @@ fn a_message_is_done_when_the_server_has_read_it() {
     let call = [outgoing("a"), outgoing("b")];
     let accepted = outbox.accept(NOW, &call);
     assert!(!outbox.has_next() && next(&outbox).is_empty(), "the store does not have it");
+    assert!(!outbox.has_stored());
     outbox.stored(&accepted);
     assert_eq!(next(&outbox), ["a", "b"]);
     // Something else was sent before and between.
     outbox.written(1, 5);
     assert_eq!(next(&outbox), ["b"]);
+    assert!(outbox.has_stored());
     outbox.written(1, 8);
+    assert!(!outbox.has_stored());
     assert_eq!((outbox.acked(4), outbox.acked(7)), (None, Some(1)));
     assert_eq!(outbox.stats().in_flight, 1);
     assert_eq!((outbox.acked(8), outbox.acked(8)), (Some(2), None));
@@ -75,6 +78,7 @@ fn nothing_overtakes_what_is_not_yet_stored() {
     let first = outbox.accept(NOW, &[outgoing("a")]);
     put(&mut outbox, "b");
     assert!(next(&outbox).is_empty());
+    assert!(outbox.has_stored(), "though it waits for another");
     let third = outbox.accept(NOW, &[outgoing("c"), outgoing("d")]);
     outbox.stored(&first);
     assert_eq!(next(&outbox), ["a", "b"]);
