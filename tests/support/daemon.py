@@ -22,6 +22,11 @@ class Daemon(ABC):
         self.log = self.folder / "server.log"
         self._process: Process | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     @abstractmethod
     def start(self) -> None:
         """Starts it, and waits until it answers."""

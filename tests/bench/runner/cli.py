@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 
-from . import components, contacts, gateway, outbox, size
+from . import components, contacts, gateway, outbox, scaling, size
 from .build import Programs
 from .options import Options, UsageError, parse, usage
 from .proc import BenchError
@@ -18,6 +18,7 @@ SECTIONS = {
     "contacts": contacts.run,
     "outbox": outbox.run,
     "gateway": gateway.run,
+    "scaling": scaling.run,
     "size": size.run,
 }
 
