@@ -303,3 +303,6 @@ fn put(change: &Change) -> Option<(&QueueName, &OutboxRow)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
