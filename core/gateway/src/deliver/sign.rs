@@ -26,18 +26,19 @@ impl Signer {
 
     /// The header's value for `body`, delivered as `delivery` at `unix_seconds`.
     pub fn value(&self, unix_seconds: u64, delivery: &str, body: &[u8]) -> String {
-        let mut out = format!("t={unix_seconds},v1=");
+        let time = unix_seconds.to_string();
         let mut mac = hmac::Context::with_key(&self.0);
-        mac.update(&out.as_bytes()[2..out.len() - 4]);
+        mac.update(time.as_bytes());
         mac.update(b".");
         mac.update(delivery.as_bytes());
         mac.update(b".");
         mac.update(body);
-        out.reserve_exact(64);
-        for byte in mac.sign().as_ref() {
-            out.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX[usize::from(digit)])));
+        let mut hex = [0; 2 * 32];
+        let (pairs, _) = hex.as_chunks_mut();
+        for (pair, byte) in pairs.iter_mut().zip(mac.sign().as_ref()) {
+            *pair = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
         }
-        out
+        ["t=", &time, ",v1=", std::str::from_utf8(&hex).unwrap_or_default()].concat()
     }
 }
 
