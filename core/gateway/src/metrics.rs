@@ -1,5 +1,6 @@
 //! What the daemon counts, for `/metrics` in OpenMetrics text. Addresses are never labels.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -157,6 +158,13 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+/// What is counted for every message, so that it need not be looked up by its labels again.
+#[derive(Debug, Default)]
+struct Found {
+    stanzas: [[OnceLock<Counter>; 4]; 2],
+    deliveries: [OnceLock<(Counter, Histogram)>; 5],
+}
+
 /// All counters.
 #[derive(Debug)]
 pub struct Metrics {
@@ -169,6 +177,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     deliveries: Family<DeliveryLabels, Counter>,
     delivery_seconds: Family<DeliveryLabels, Histogram, fn() -> Histogram>,
+    found: Found,
     retries: Counter,
     outbox: Family<OutboxLabels, Gauge<u64, AtomicU64>>,
     outbox_messages: Family<OutcomeLabels, Counter>,
@@ -231,6 +240,7 @@ impl Default for Metrics {
             requests: Family::default(),
             deliveries: Family::default(),
             delivery_seconds: Family::new_with_constructor(histogram),
+            found: Found::default(),
             retries: Counter::default(),
             outbox: Family::default(),
             outbox_messages: Family::default(),
@@ -345,7 +355,14 @@ impl Metrics {
 
     /// A stanza went through.
     pub fn stanza(&self, direction: Direction, kind: &'static str) {
-        self.stanzas.get_or_create(&StanzaLabels { direction, kind }).inc();
+        let at = match kind {
+            "message" => 0,
+            "presence" => 1,
+            "iq" => 2,
+            _ => 3,
+        };
+        let find = || self.stanzas.get_or_create_owned(&StanzaLabels { direction, kind });
+        self.found.stanzas[direction as usize][at].get_or_init(find).inc();
     }
 
     /// An HTTP request was answered.
@@ -360,9 +377,21 @@ impl Metrics {
 
     /// A delivery ended.
     pub fn delivery_took(&self, route: Route, outcome: DeliveryOutcome, took: Duration) {
-        self.delivered(route, outcome);
         let labels = DeliveryLabels { route, outcome };
-        self.delivery_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let find = || {
+            let count = self.deliveries.get_or_create_owned(&labels);
+            (count, self.delivery_seconds.get_or_create_owned(&labels))
+        };
+        let made;
+        let (count, seconds) = match outcome {
+            DeliveryOutcome::Ok => self.found.deliveries[route as usize].get_or_init(find),
+            _ => {
+                made = find();
+                &made
+            }
+        };
+        count.inc();
+        seconds.observe(took.as_secs_f64());
     }
 
     /// A delivery is tried again.
