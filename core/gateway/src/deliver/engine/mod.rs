@@ -186,7 +186,9 @@ impl<O: Outbox> Engine<O> {
             let Some((ticket, delivery)) = state.inbox.claim_one(self.now()) else { break };
             state.running += 1;
             let engine = Arc::clone(self);
-            tokio::spawn(async move { engine.work(ticket, delivery).await });
+            // A task is moved whole when it is made and again when it ends, so that what is large is in
+            // a box.
+            tokio::spawn(async move { Box::pin(engine.work(ticket, delivery)).await });
         }
     }
 
