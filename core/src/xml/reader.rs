@@ -221,6 +221,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What was read at `range`.
+    pub(crate) fn source(&self, range: Range<usize>) -> &'a str {
+        &self.src[range]
+    }
+
     /// How many elements are open.
     pub(crate) fn depth(&self) -> usize {
         self.open.len()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::XmlError;
 use super::limits::Limits;
-use super::reader::{Event, Reader, Start, Top};
+use super::reader::{Event, RawAttribute, Reader, Start, Top};
 use super::scope::Scope;
 use crate::ns;
 
@@ -17,6 +17,10 @@ pub struct Head<'a> {
     pub name: &'a str,
     /// The attributes in the order they are written, without namespace declarations.
     pub attributes: Vec<Attribute<'a>>,
+    /// Whether there are such declarations.
+    pub declares: bool,
+    /// What is between the element's tags; empty where only the start tag was read.
+    pub inside: &'a str,
 }
 
 /// An attribute, its namespace resolved and its value unescaped.
@@ -67,6 +71,8 @@ impl<'a> Head<'a> {
             ns: reader.ns_cow(start.binding),
             name: start.name.local,
             attributes: attributes.collect(),
+            declares: reader.attributes().iter().any(RawAttribute::is_declaration),
+            inside: "",
         }
     }
 }
@@ -78,10 +84,16 @@ impl<'a> Head<'a> {
 /// The first thing that is wrong, and where.
 pub fn check<'a>(bytes: &'a [u8], scope: &'a Scope, limits: &Limits) -> Result<Head<'a>, XmlError> {
     let mut reader = Reader::new(bytes, scope, limits, Top::Element)?;
-    let head = match reader.next()? {
-        Some(Event::Start(start)) => Head::of(&reader, &start),
-        _ => return Err(XmlError::malformed(0, "there is no element")),
+    let Some(Event::Start(start)) = reader.next()? else {
+        return Err(XmlError::malformed(0, "there is no element"));
     };
-    while reader.next()?.is_some() {}
+    let mut head = Head::of(&reader, &start);
+    let mut inside = start.tag.end..start.tag.end;
+    while let Some(event) = reader.next()? {
+        if let Event::End(tag) = event {
+            inside.end = tag.start;
+        }
+    }
+    head.inside = reader.source(inside);
     Ok(head)
 }

@@ -57,13 +57,14 @@ impl<'b> Draft<'b> {
             return Err(RestError::NAMESPACE);
         }
         let kind = Kind::from_name(head.name).ok_or(RestError::NOT_A_STANZA)?;
-        let inner = match verbatim_inside(bytes) {
-            Some(inside) => Cow::Borrowed(inside),
-            None => {
-                let element =
-                    Element::parse(bytes, &NOWHERE, &limits).map_err(|_| RestError::UNPARSABLE)?;
-                Cow::Owned(inside(&element))
-            }
+        // It can be sent as it is where nothing inside depends on a declaration in the start tag or
+        // undoes the default namespace.
+        let inner = if head.declares || undoes_namespace(head.inside.as_bytes()) {
+            let element =
+                Element::parse(bytes, &NOWHERE, &limits).map_err(|_| RestError::UNPARSABLE)?;
+            Cow::Owned(inside(&element))
+        } else {
+            Cow::Borrowed(head.inside)
         };
         let [to, from, id, type_, lang] = head.take(["to", "from", "id", "type", "xml:lang"]);
         Ok(Self { kind, to, from, id, type_, lang, inner })
@@ -210,40 +211,6 @@ pub(super) fn limits() -> Limits {
 pub fn plain(body: &[u8]) -> Result<&str, RestError> {
     let text = std::str::from_utf8(body).map_err(|_| RestError::UNPARSABLE)?;
     if writer::is_xml_text(text) { Ok(text) } else { Err(RestError::UNPARSABLE) }
-}
-
-/// What is between the tags of a checked element, where that can be sent as it is: nothing inside
-/// depends on a declaration in the start tag or undoes the default namespace.
-fn verbatim_inside(bytes: &[u8]) -> Option<&str> {
-    let start = memchr::memchr(b'<', bytes)?;
-    let tag_end = start + end_of_tag(&bytes[start..])?;
-    let tag = &bytes[start..tag_end];
-    if memmem::find(tag, b"xmlns").is_some() {
-        return None;
-    }
-    if tag.ends_with(b"/>") {
-        return Some("");
-    }
-    let end = memchr::memrchr(b'<', bytes)?;
-    let inside = bytes.get(tag_end..end)?;
-    if undoes_namespace(inside) {
-        return None;
-    }
-    std::str::from_utf8(inside).ok()
-}
-
-/// The length of the tag that `bytes` begin with.
-fn end_of_tag(bytes: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    for (at, &byte) in bytes.iter().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => return Some(at + 1),
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
-        }
-    }
-    None
 }
 
 /// Whether `xmlns=''` may occur.
