@@ -418,6 +418,7 @@ fn what_a_process_cannot_send_is_taken_over_by_one_that_has_a_stream() {
     let Some(place) = place() else { return };
     let [first, second, third] = [(); 3].map(|()| service(&place, Quotas::default()));
     second.handle_ready(Duration::from_secs(1));
+    until("word of the stream", || [&first, &third].iter().all(|it| it.others() == 1));
     let row = |first, heads: &[&'static str]| OutboxRow {
         first,
         expires: Duration::from_secs(3),
