@@ -206,12 +206,12 @@ class Caller(object):
         self._app = app
         self._host = host
 
-    def post(self, path, fields):
+    def post(self, path, fields, delivery_id=None):
         """The status the app answers with; 500, logged with its traceback, where it raises."""
         status = 404
         for address in addresses(path):
             try:
-                status = self._request(address, fields)
+                status = self._request(address, fields, delivery_id)
             except Exception:
                 log.exception("the handler of %s raised", address)
                 return 500
@@ -219,7 +219,7 @@ class Caller(object):
                 break
         return status
 
-    def _request(self, path, fields):
+    def _request(self, path, fields, delivery_id):
         content_type, body = form(fields)
         name, _, port = self._host.partition(":")
         environ = {
@@ -245,6 +245,8 @@ class Caller(object):
             "wsgi.run_once": False,
             "appxmpp.admin": True,
         }
+        if delivery_id is not None:
+            environ["HTTP_APPXMPP_DELIVERY"] = str(delivery_id)
         statuses = []
 
         def start_response(status, headers, exc_info=None):
@@ -281,7 +283,7 @@ class Dispatcher(object):
                 for delivery in batch:
                     status = 500
                     try:
-                        status = self._post(delivery.path, delivery.fields)
+                        status = self._post(delivery.path, delivery.fields, delivery.id)
                     finally:
                         self._chat.done(delivery, status)
                     log.info("%s from %s: %d", delivery.path, delivery.sender, status)

@@ -58,13 +58,25 @@ class Caller:
             ADMIN: True,
         }
 
-    def post(self, path: str, fields: list[tuple[str, str]], stanza_id: str = "") -> int:
-        """The status the app answers with; 500, logged with its traceback, where it raises."""
+    def post(
+        self,
+        path: str,
+        fields: list[tuple[str, str]],
+        stanza_id: str = "",
+        delivery_id: int | None = None,
+    ) -> int:
+        """The status the app answers with; 500, logged with its traceback, where it raises.
+
+        A delivery that comes again, after a crash of a durable app, has the same `delivery_id`; the
+        request carries it as Appxmpp-Delivery, as the gateway's do.
+        """
         content_type, body = form(fields)
         status = 404
         for address in addresses(path):
             environ = direct.environ("POST", address, body, content_type, self._host, self._scheme)
             environ.update(self._extra)
+            if delivery_id is not None:
+                environ["HTTP_APPXMPP_DELIVERY"] = str(delivery_id)
             try:
                 status = direct.call(self._app, environ).status
             except Exception:
@@ -88,7 +100,7 @@ class Dispatcher:
     def __init__(
         self,
         source: Source,
-        post: Callable[[str, list[tuple[str, str]], str], int],
+        post: Callable[[str, list[tuple[str, str]], str, int], int],
         workers: int,
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -134,7 +146,7 @@ class Dispatcher:
         name = f"{delivery.id}" if delivery.stanza_id is None else repr(delivery.stanza_id)
         status = 500
         try:
-            status = self._post(delivery.path, delivery.fields, name)
+            status = self._post(delivery.path, delivery.fields, name, delivery.id)
         finally:
             self._source.done(delivery, status)
         log.log(

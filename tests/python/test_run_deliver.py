@@ -74,6 +74,17 @@ def test_the_request_is_the_one_app_engine_made():
     assert int(request["CONTENT_LENGTH"]) == len(request["body"])
 
 
+def test_each_request_says_which_delivery_it_is():
+    app, source = Seen(), Lanes(Item(7, "k1", CHAT, FIELDS, "a"), Item(1 << 40, None, CHAT, FIELDS, "b"))
+    running = dispatcher(source, Caller(app, "s~myapp", "h").post, workers=1)
+    running.closing()
+    source.close()
+    assert running.join(20)
+    assert [request["HTTP_APPXMPP_DELIVERY"] for request in app.requests] == ["7", str(1 << 40)]
+    Caller(app, "s~myapp", "h").post(CHAT, FIELDS)
+    assert "HTTP_APPXMPP_DELIVERY" not in app.requests[-1]
+
+
 class Webapp2Handler(webapp2.RequestHandler):
     fields = None
 
@@ -229,7 +240,7 @@ def dispatcher(source, post, workers=4):
 def test_closing_finishes_what_waits():
     order = []
     source = Lanes(*(item(f"{sender}{n}", sender) for n in range(20) for sender in "abcde"))
-    running = dispatcher(source, lambda _path, _fields, name: order.append(name) or 200)
+    running = dispatcher(source, lambda _path, _fields, name, _id: order.append(name) or 200)
     running.closing()
     source.close()
     assert running.join(20)
@@ -242,7 +253,7 @@ def test_closing_finishes_what_waits():
 def test_a_slow_handler_holds_up_its_own_sender_only():
     source, go, others = Lanes(), threading.Event(), threading.Semaphore(0)
 
-    def post(_path, _fields, name):
+    def post(_path, _fields, name, _id):
         if name == "'slow'":
             assert go.wait(20)
         else:
