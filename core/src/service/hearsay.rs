@@ -42,6 +42,8 @@ pub(super) struct Hearsay {
     /// How many others have one.
     others: usize,
     doubts: BTreeMap<ContactKey, Doubt>,
+    /// Who is to be told the app's presence.
+    greet: Vec<ContactKey>,
     /// There was no room for one that the app is subscribed to.
     overflowed: bool,
 }
@@ -229,7 +231,29 @@ impl Hearsay {
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up.then_some(self.beat);
         self.doubts.clear();
+        self.greet.clear();
         self.overflowed = false;
+    }
+
+    /// Another process granted a contact a subscription. Says whether that is to be told the app's presence:
+    /// not without a stream, since all are told when there is one.
+    pub(super) fn greet(&mut self, key: &ContactKey) -> bool {
+        let greets = self.up.is_some();
+        if greets {
+            self.greet.push(key.clone());
+        }
+        greets
+    }
+
+    /// Up to `room` contacts that are to be told.
+    pub(super) fn take_greeted(&mut self, room: usize) -> Vec<ContactKey> {
+        let count = room.min(self.greet.len());
+        self.greet.drain(..count).collect()
+    }
+
+    /// Whether somebody is to be told.
+    pub(super) fn greets(&self) -> bool {
+        !self.greet.is_empty()
     }
 
     /// More contacts are in doubt than are remembered: all are to be asked.

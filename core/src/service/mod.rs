@@ -313,6 +313,10 @@ impl Service {
                 None => before,
             };
             if had != before {
+                let granted = had.contact_is_subscribed() && !before.contact_is_subscribed();
+                if let Some(sharing) = self.sharing.as_ref().filter(|_| granted) {
+                    sharing.greet(&key);
+                }
                 before = had;
                 continue;
             }

@@ -164,6 +164,15 @@ pub struct Entry<'b> {
     pub told: Option<&'b OwnPresence>,
 }
 
+/// What a store knew better.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Contacts with another presence.
+    pub changed: Vec<ContactKey>,
+    /// Contacts that are subscribed to the app, and were not.
+    pub granted: Vec<ContactKey>,
+}
+
 /// The presence and subscription of every contact, for each of the app's addresses. All addresses
 /// are bare and prepared.
 #[derive(Debug)]
@@ -239,8 +248,8 @@ impl PresenceBook {
     pub fn reconcile(
         &mut self,
         contacts: impl Iterator<Item = (ContactKey, ContactState)>,
-    ) -> Vec<ContactKey> {
-        let (mut changed, epoch) = (Vec::new(), self.epoch);
+    ) -> Reconciled {
+        let (mut changed, mut granted, epoch) = (Vec::new(), Vec::new(), self.epoch);
         let mut kept = vec![false; self.slots.len()];
         for (key, state) in contacts {
             let number = self.find_or_insert(&key.own, &key.contact);
@@ -248,6 +257,10 @@ impl PresenceBook {
                 *kept = true;
             }
             self.change(number, |slot| {
+                let had = slot.subscription.contact_is_subscribed();
+                if state.subscription.contact_is_subscribed() && !had {
+                    granted.push(key.clone());
+                }
                 slot.subscription = state.subscription;
                 // Who was asked may have answered meanwhile.
                 (slot.heard, slot.asked) = (epoch, false);
@@ -266,7 +279,7 @@ impl PresenceBook {
                 self.change(number as u32, |slot| slot.subscription = Subscription::None);
             }
         }
-        changed
+        Reconciled { changed, granted }
     }
 
     /// The resource `resource` of the contact is available. Returns whether that changed the

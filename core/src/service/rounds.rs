@@ -168,7 +168,8 @@ impl Service {
     /// `None`.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let rounds = self.rounds();
-        if self.presumes_wrongly(&rounds) || self.doubts_all(&rounds) {
+        let greets = || self.sharing.as_ref().is_some_and(|sharing| sharing.hearsay().greets());
+        if self.presumes_wrongly(&rounds) || self.doubts_all(&rounds) || greets() {
             return Some(Duration::ZERO);
         }
         let doubts = self.sharing.as_ref().and_then(|sharing| {
@@ -196,6 +197,7 @@ impl Service {
         if let Some(cursor) = rounds.announce {
             rounds.announce = self.announce(cursor, room, &mut sends);
         }
+        sends.extend(self.greet(room - sends.len()));
         if self.is_shared() && sends.len() < room {
             let allowed = rounds.allowance(now).min(room - sends.len());
             let asked = self.ask_again(now, allowed, rounds.pace.patience);

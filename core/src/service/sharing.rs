@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::address::Addresses;
 use super::hearsay::Hearsay;
-use super::presence::PresenceBook;
+use super::presence::{PresenceBook, Reconciled};
 use super::quota::Meters;
 use super::route::Delivery;
 use super::{Service, Waiting};
@@ -67,6 +67,15 @@ impl State {
         self.hearsay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn greet(&self, keys: &[ContactKey]) {
+        let mut hearsay = self.hearsay();
+        let greets = keys.iter().fold(false, |any, key| hearsay.greet(key) || any);
+        drop(hearsay);
+        if greets {
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             wake();
@@ -99,6 +108,12 @@ impl Sharing {
 
     pub(super) fn hearsay(&self) -> MutexGuard<'_, Hearsay> {
         self.state.hearsay()
+    }
+
+    /// Another process granted this contact a subscription: it is to be told the app's presence, since that
+    /// process may have told it goodbye before this one knew of it.
+    pub(super) fn greet(&self, key: &ContactKey) {
+        self.state.greet(std::slice::from_ref(key));
     }
 
     /// Applies a change, soon, that others wait for: after a fault again.
@@ -181,20 +196,28 @@ impl Listener for Ear {
             }
             News::Contact(key, state) if self.is_ours(&key) => {
                 let mut book = self.book();
+                let had = book.subscription(&key.own, &key.contact).contact_is_subscribed();
+                let granted = state.subscription.contact_is_subscribed() && !had;
                 book.set_subscription(&key.own, &key.contact, state.subscription);
                 let told = state.told.map(|told| *told).unwrap_or_default();
                 book.set_told(&key.own, &key.contact, told);
+                drop(book);
+                if granted {
+                    self.state.greet(&[key]);
+                }
             }
             News::Heard(..) | News::Contact(..) => {}
             News::Contacts(contacts) => {
                 let ours = contacts.into_iter().filter(|(key, _)| self.is_ours(key));
                 let mut hearsay = self.state.hearsay();
                 hearsay.forget();
-                let changed = self.book().reconcile(ours);
+                let Reconciled { changed, granted } = self.book().reconcile(ours);
                 // What is kept may be older than what was heard here.
                 for key in changed {
                     hearsay.is_changed(&key, false);
                 }
+                drop(hearsay);
+                self.state.greet(&granted);
             }
             News::Others(others) => {
                 let before = self.state.others.swap(others, Ordering::Relaxed);
@@ -355,6 +378,19 @@ impl Service {
         }
         let probe = |key: ContactKey| self.bare_presence(&key.own, &key.contact, "probe");
         due.ask.into_iter().map(probe).collect()
+    }
+
+    /// Tells contacts that another process granted a subscription what the app's presence is.
+    pub(super) fn greet(&self, room: usize) -> Vec<Bytes> {
+        let Some(sharing) = &self.sharing else { return Vec::new() };
+        let greeted = sharing.hearsay().take_greeted(room);
+        let book = self.book();
+        let greeting = |ContactKey { own, contact }: ContactKey| {
+            let entry = book.get(&own, &contact)?;
+            let is_subscribed = entry.subscription.contact_is_subscribed();
+            is_subscribed.then(|| self.own_presence(&own, &contact, entry.told))
+        };
+        greeted.into_iter().filter_map(greeting).collect()
     }
 
     pub(super) fn set_up(&self, up: bool) {

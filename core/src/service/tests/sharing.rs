@@ -235,3 +235,28 @@ fn a_dead_letter_that_another_process_replays_at_the_same_moment_is_not_delivere
     assert_eq!(store.deliveries(service.queue()), [ids[1]]);
     assert!(service.replay_dead_letters(&ids.into()).unwrap().is_empty());
 }
+
+#[test]
+fn contacts_to_whom_another_process_granted_a_subscription_are_told_that_the_app_is_there() {
+    let (store, service) = shared();
+    let granted = |contact: &str| {
+        let key = ContactKey { own: APP.into(), contact: contact.into() };
+        (key, ContactState { subscription: Subscription::From, ..ContactState::default() })
+    };
+    let (key, state) = granted("a@example.org");
+    store.tell(News::Contact(key, state));
+    assert_eq!(service.poll_timeout(), None, "there is no stream");
+    service.handle_ready(NOON);
+    assert_eq!(said(&service).len(), 1);
+    let (key, state) = granted("b@example.org");
+    store.tell(News::Contact(key.clone(), state.clone()));
+    assert_eq!(service.poll_timeout(), Some(Duration::ZERO));
+    assert!(said(&service)[0].contains("b@example.org"));
+    store.tell(News::Contact(key, state));
+    // What was missed while the store was out of reach.
+    let all = ["a@example.org", "b@example.org", "c@example.org"].map(granted);
+    store.tell(News::Contacts(all.into()));
+    let told = said(&service);
+    assert!(told.len() == 1 && told[0].contains("c@example.org"), "{told:?}");
+    assert_eq!(said(&service), [""; 0]);
+}
