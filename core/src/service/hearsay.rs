@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::presence::MAX_RESOURCES;
+use super::roster::Subscription;
 use crate::store::{ContactKey, Heard};
 
 /// For how many beats of the store what another process heard may be younger than what is read here.
@@ -235,14 +236,23 @@ impl Hearsay {
         self.overflowed = false;
     }
 
-    /// Another process granted a contact a subscription. Says whether that is to be told the app's presence:
-    /// not without a stream, since all are told when there is one.
-    pub(super) fn greet(&mut self, key: &ContactKey) -> bool {
-        let greets = self.up.is_some();
+    /// Another process changed the subscriptions with a contact. Says whether there is something to be told
+    /// or asked: not without a stream, since all are told and asked when there is one.
+    pub(super) fn learn(
+        &mut self,
+        key: &ContactKey,
+        before: Subscription,
+        after: Subscription,
+    ) -> bool {
+        if self.up.is_none() {
+            return false;
+        }
+        let greets = after.contact_is_subscribed() && !before.contact_is_subscribed();
         if greets {
             self.greet.push(key.clone());
         }
-        greets
+        let asks = after.app_is_subscribed() && !before.app_is_subscribed();
+        asks && self.is_changed(key, true) || greets
     }
 
     /// Up to `room` contacts that are to be told.

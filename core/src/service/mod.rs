@@ -313,9 +313,8 @@ impl Service {
                 None => before,
             };
             if had != before {
-                let granted = had.contact_is_subscribed() && !before.contact_is_subscribed();
-                if let Some(sharing) = self.sharing.as_ref().filter(|_| granted) {
-                    sharing.greet(&key);
+                if let Some(sharing) = &self.sharing {
+                    sharing.learn(&key, before, had);
                 }
                 before = had;
                 continue;

@@ -169,8 +169,8 @@ pub struct Entry<'b> {
 pub struct Reconciled {
     /// Contacts with another presence.
     pub changed: Vec<ContactKey>,
-    /// Contacts that are subscribed to the app, and were not.
-    pub granted: Vec<ContactKey>,
+    /// Contacts with other subscriptions: those that were known, and those that there are.
+    pub learned: Vec<(ContactKey, Subscription, Subscription)>,
 }
 
 /// The presence and subscription of every contact, for each of the app's addresses. All addresses
@@ -249,7 +249,7 @@ impl PresenceBook {
         &mut self,
         contacts: impl Iterator<Item = (ContactKey, ContactState)>,
     ) -> Reconciled {
-        let (mut changed, mut granted, epoch) = (Vec::new(), Vec::new(), self.epoch);
+        let (mut changed, mut learned, epoch) = (Vec::new(), Vec::new(), self.epoch);
         let mut kept = vec![false; self.slots.len()];
         for (key, state) in contacts {
             let number = self.find_or_insert(&key.own, &key.contact);
@@ -257,11 +257,10 @@ impl PresenceBook {
                 *kept = true;
             }
             self.change(number, |slot| {
-                let had = slot.subscription.contact_is_subscribed();
-                if state.subscription.contact_is_subscribed() && !had {
-                    granted.push(key.clone());
+                let before = std::mem::replace(&mut slot.subscription, state.subscription);
+                if before != state.subscription {
+                    learned.push((key.clone(), before, state.subscription));
                 }
-                slot.subscription = state.subscription;
                 // Who was asked may have answered meanwhile.
                 (slot.heard, slot.asked) = (epoch, false);
                 if slot.best() != state.available {
@@ -279,7 +278,7 @@ impl PresenceBook {
                 self.change(number as u32, |slot| slot.subscription = Subscription::None);
             }
         }
-        Reconciled { changed, granted }
+        Reconciled { changed, learned }
     }
 
     /// The resource `resource` of the contact is available. Returns whether that changed the

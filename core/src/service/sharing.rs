@@ -16,6 +16,7 @@ use super::address::Addresses;
 use super::hearsay::Hearsay;
 use super::presence::{PresenceBook, Reconciled};
 use super::quota::Meters;
+use super::roster::Subscription;
 use super::route::Delivery;
 use super::{Service, Waiting};
 use crate::error::Result;
@@ -67,15 +68,6 @@ impl State {
         self.hearsay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn greet(&self, keys: &[ContactKey]) {
-        let mut hearsay = self.hearsay();
-        let greets = keys.iter().fold(false, |any, key| hearsay.greet(key) || any);
-        drop(hearsay);
-        if greets {
-            self.wake();
-        }
-    }
-
     fn wake(&self) {
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             wake();
@@ -110,10 +102,14 @@ impl Sharing {
         self.state.hearsay()
     }
 
-    /// Another process granted this contact a subscription: it is to be told the app's presence, since that
-    /// process may have told it goodbye before this one knew of it.
-    pub(super) fn greet(&self, key: &ContactKey) {
-        self.state.greet(std::slice::from_ref(key));
+    /// Another process changed the subscriptions with a contact, as this one learns now. One that is
+    /// subscribed is told the app's presence, and one that the app is subscribed to is asked for its: what
+    /// the other process said and heard may be past, and this one did not tell or ask it when its stream
+    /// came up.
+    pub(super) fn learn(&self, key: &ContactKey, before: Subscription, after: Subscription) {
+        if self.hearsay().learn(key, before, after) {
+            self.state.wake();
+        }
     }
 
     /// Applies a change, soon, that others wait for: after a fault again.
@@ -196,14 +192,13 @@ impl Listener for Ear {
             }
             News::Contact(key, state) if self.is_ours(&key) => {
                 let mut book = self.book();
-                let had = book.subscription(&key.own, &key.contact).contact_is_subscribed();
-                let granted = state.subscription.contact_is_subscribed() && !had;
+                let before = book.subscription(&key.own, &key.contact);
                 book.set_subscription(&key.own, &key.contact, state.subscription);
                 let told = state.told.map(|told| *told).unwrap_or_default();
                 book.set_told(&key.own, &key.contact, told);
                 drop(book);
-                if granted {
-                    self.state.greet(&[key]);
+                if self.state.hearsay().learn(&key, before, state.subscription) {
+                    self.state.wake();
                 }
             }
             News::Heard(..) | News::Contact(..) => {}
@@ -211,13 +206,19 @@ impl Listener for Ear {
                 let ours = contacts.into_iter().filter(|(key, _)| self.is_ours(key));
                 let mut hearsay = self.state.hearsay();
                 hearsay.forget();
-                let Reconciled { changed, granted } = self.book().reconcile(ours);
+                let Reconciled { changed, learned } = self.book().reconcile(ours);
                 // What is kept may be older than what was heard here.
                 for key in changed {
                     hearsay.is_changed(&key, false);
                 }
+                let mut news = false;
+                for (key, before, after) in learned {
+                    news |= hearsay.learn(&key, before, after);
+                }
                 drop(hearsay);
-                self.state.greet(&granted);
+                if news {
+                    self.state.wake();
+                }
             }
             News::Others(others) => {
                 let before = self.state.others.swap(others, Ordering::Relaxed);

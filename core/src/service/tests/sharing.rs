@@ -237,7 +237,7 @@ fn a_dead_letter_that_another_process_replays_at_the_same_moment_is_not_delivere
 }
 
 #[test]
-fn contacts_to_whom_another_process_granted_a_subscription_are_told_that_the_app_is_there() {
+fn contacts_with_whom_another_process_changed_subscriptions_are_told_and_asked() {
     let (store, service) = shared();
     let granted = |contact: &str| {
         let key = ContactKey { own: APP.into(), contact: contact.into() };
@@ -259,4 +259,8 @@ fn contacts_to_whom_another_process_granted_a_subscription_are_told_that_the_app
     let told = said(&service);
     assert!(told.len() == 1 && told[0].contains("c@example.org"), "{told:?}");
     assert_eq!(said(&service), [""; 0]);
+    let (key, state) = granted("c@example.org");
+    store.tell(News::Contact(key, ContactState { subscription: Subscription::Both, ..state }));
+    let asked = texts(&service.handle_timeout(NOON + Duration::from_secs(1), 100));
+    assert!(asked.len() == 1 && asked[0].contains("probe"), "{asked:?}");
 }
