@@ -22,7 +22,7 @@ static void addresses_and_readiness(void)
         appxmpp_str name = appxmpp_stat_name(names++);
         OK(appxmpp_connection_stat(connection, name.data, name.len, &number, &error));
     }
-    CHECK(names == 44);
+    CHECK(names == 45);
     CHECK_STR(appxmpp_stat_name(0), "ready");
     number = 9;
     FAILS(APPXMPP_INVALID_ARGUMENT, "nothing", appxmpp_connection_stat(connection, "nothing", 7, &number, &error));

@@ -18,7 +18,7 @@ from support import folders
 from support.certs import Authority
 from support.gateway import Callback, Post, http_answer
 from support.listener import serve_each
-from support.waiting import PATIENCE, Inbox
+from support.waiting import PATIENCE, Inbox, until
 
 SENT = {"statuses": [0]}
 
@@ -45,18 +45,16 @@ def bodies(gateway: Callback) -> list[str]:
 
 def test_a_connection_that_was_closed_meanwhile_is_made_anew(gateway: Callback) -> None:
     backend = open_backend(address(gateway))
-    gone = threading.Event()
 
     def answer_and_leave(post: Post) -> bytes:
         # Longer than it says, so that the connection ends with it; what the client reads is whole.
-        gone.set()
         return http_answer(200, (), json.dumps(SENT)) + b" "
 
     gateway.answer = answer_and_leave
     assert send(backend, "first") == [0]
+    until(lambda: not backend._http._is_fresh(), what="the end of the connection")
     gateway.answer = lambda _: http_answer(200, (), json.dumps(SENT))
     assert [send(backend, text) for text in ("second", "third")] == [[0], [0]]
-    assert gone.is_set()
     assert bodies(gateway) == ["first", "second", "third"]
 
 

@@ -372,8 +372,8 @@ fn what_a_version_is_only_a_restart_changes() {
     let (old, new) = (toml(VERSIONS).load().unwrap(), VERSIONS.replace("appengine", "domain"));
     let changes = diff::app(&old.apps[1], &toml(&new).load().unwrap().apps[1]);
     assert_eq!(changes.restart, ["addresses"]);
-    let new = VERSIONS.replace("version = \"beta\"\n", "");
-    let mut new = toml(&new).load().unwrap().apps.remove(1);
+    let alone = VERSIONS.rsplit_once("[[app]]").unwrap().1.replace("version = \"beta\"\n", "");
+    let mut new = toml(&format!("[[app]]{alone}")).load().unwrap().apps.remove(0);
     assert_eq!(diff::app(&old.apps[1], &new).restart, ["version"]);
     diff::keep(&old.apps[1], &mut new);
     assert_eq!(
