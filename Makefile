@@ -81,7 +81,7 @@ test-simulator: rust ## twenty thousand scenarios of the simulator, in a fast pr
 test-python: $(STAMPS)/wheel ## the Python face, without an XMPP server (PYTEST='-k name' narrows)
 	$(BIN)/python -m pytest tests/python -m 'not servers' $(PYTEST)
 
-test-servers: $(STAMPS)/wheel apt ## the product against real Prosody and ejabberd, with real clients
+test-servers: $(STAMPS)/wheel apt build/tools/bin/cargo-deb ## the product against real Prosody and ejabberd, with real clients
 	$(BIN)/python -m pytest tests/python -m servers $(PYTEST)
 
 test-go: rust ## the Go package, by the race detector too; its examples are run by test-servers
