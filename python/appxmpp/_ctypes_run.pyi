@@ -23,13 +23,15 @@ class Application:
 
 class Caller:
     def __init__(self, app: Callable[..., Any], host: str) -> None: ...
-    def post(self, path: str, fields: list[tuple[str, str]]) -> int: ...
+    def post(
+        self, path: str, fields: list[tuple[str, str]], delivery_id: int | None = ...
+    ) -> int: ...
 
 class Dispatcher:
     def __init__(
         self,
         chat: Any,
-        post: Callable[[str, list[tuple[str, str]]], int],
+        post: Callable[[str, list[tuple[str, str]], int], int],
         workers: int,
         failed: Callable[[Exception], None],
     ) -> None: ...

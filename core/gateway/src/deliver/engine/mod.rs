@@ -104,7 +104,7 @@ impl<O: Outbox> Engine<O> {
         }
     }
 
-    /// [Asks](Self::probe) the callback, if there is one, in a task of its own.
+    /// Asks the callback which media type it would like, if there is one, in a task of its own.
     pub fn begin_probe(self: &Arc<Self>) {
         if self.live().app.callback_url.is_some() {
             let engine = Arc::clone(self);
