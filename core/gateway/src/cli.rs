@@ -241,7 +241,10 @@ fn gateway(path: Option<&Path>) -> appxmpp::Result<()> {
                 tokio::spawn(follow(Arc::clone(gateway), app.ups_and_downs()));
                 let (app, refused) = (Arc::clone(app), refused.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = app.ready().await {
+                    // Whoever stops before the server was there is not refused by it.
+                    if let Err(error) = app.ready().await
+                        && error.kind() != ErrorKind::Closed
+                    {
                         let _ = refused.send(error).await;
                     }
                 });
