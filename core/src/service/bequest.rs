@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::store::Fellows;
+use crate::store::{Fellow, Fellows};
 
 /// So long a process stands by before it hands over: the other one may be about to end.
 const AFTER: Duration = Duration::from_secs(5);
@@ -41,15 +41,14 @@ impl Bequest {
         }
     }
 
-    /// The store is asked again.
-    pub fn again(&mut self, now: Duration) {
+    /// The others were looked at, or the store was asked again.
+    pub fn looked(&mut self, now: Duration) {
         self.looked = Some(now);
     }
 
     /// The store was `asked` for the others: whether what waits is to be handed over to one of them.
-    pub fn looked(&mut self, now: Duration, asked: &Result<Fellows>) -> bool {
-        self.looked = Some(now);
-        let has_stream = |fellows: &Fellows| fellows.iter().any(|it| it.held && it.up && it.fresh);
+    pub fn finds_heir(&self, asked: &Result<Fellows>) -> bool {
+        let has_stream = |fellows: &Fellows| fellows.iter().any(Fellow::has_stream);
         self.since.is_some() && asked.as_ref().is_ok_and(has_stream)
     }
 }
@@ -57,7 +56,6 @@ impl Bequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Fellow;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,17 +73,19 @@ mod tests {
             Fellow { up: false, ..up },
             Fellow { fresh: false, ..up },
         ] {
-            assert!(!bequest.looked(due, &Ok(vec![no])), "{no:?}");
+            assert!(!bequest.finds_heir(&Ok(vec![no])), "{no:?}");
         }
         let unknown = Err(crate::Error::new(crate::ErrorKind::Store, "gone"));
-        assert!(!bequest.looked(due, &unknown));
+        assert!(!bequest.finds_heir(&unknown));
+        bequest.looked(due);
         assert_eq!(bequest.due(false), Some(due + LOOK));
-        assert!(bequest.looked(due + LOOK, &Ok(vec![Fellow::default(), up])));
+        assert!(bequest.finds_heir(&Ok(vec![Fellow::default(), up])));
+        bequest.looked(due + LOOK);
         bequest.note(due + LOOK, false);
         assert_eq!(bequest.due(false), None);
-        assert!(!bequest.looked(due + LOOK, &Ok(vec![up])), "it may have a stream itself by now");
+        assert!(!bequest.finds_heir(&Ok(vec![up])), "it may have a stream itself by now");
         assert_eq!(bequest.due(true), Some(due + LOOK * 2));
-        bequest.again(due + LOOK * 2);
+        bequest.looked(due + LOOK * 2);
         assert_eq!(bequest.due(true), Some(due + LOOK * 3));
     }
 }

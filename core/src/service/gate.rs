@@ -78,9 +78,9 @@ impl Seen {
         let before = std::mem::take(&mut self.0);
         let mut way = Way::Clear;
         for fellow in fellows {
-            let Fellow { number, held, beat, fresh, up, inbox, outbox } = fellow;
+            let Fellow { number, held, beat, inbox, outbox, .. } = fellow;
             if held {
-                if standby && up && fresh && way == Way::Clear {
+                if standby && fellow.has_stream() && way == Way::Clear {
                     way = Way::Taken;
                 }
                 continue;

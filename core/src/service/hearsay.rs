@@ -276,8 +276,8 @@ impl Hearsay {
         self.overflowed = false;
     }
 
-    /// What another process heard changed what was known of a contact to which the app is subscribed. Says whether that is in doubt now:
-    /// it is if the other one has no stream, or took the contact as gone.
+    /// What another process heard changed what was known of a contact to which the app is subscribed. Says
+    /// whether that is in doubt now: it is if the other one has no stream, or took the contact as gone.
     pub(super) fn is_changed(&mut self, key: &ContactKey, is_gone: bool) -> bool {
         let Some(since) = self.up else { return false };
         let doubted = is_gone || self.others == 0 || self.beat < since + UNKNOWN;

@@ -68,6 +68,12 @@ impl State {
         self.hearsay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn learn(&self, key: &ContactKey, before: Subscription, after: Subscription) {
+        if self.hearsay().learn(key, before, after) {
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             wake();
@@ -107,9 +113,7 @@ impl Sharing {
     /// the other process said and heard may be past, and this one did not tell or ask it when its stream
     /// came up.
     pub(super) fn learn(&self, key: &ContactKey, before: Subscription, after: Subscription) {
-        if self.hearsay().learn(key, before, after) {
-            self.state.wake();
-        }
+        self.state.learn(key, before, after);
     }
 
     /// Applies a change, soon, that others wait for: after a fault again.
@@ -197,9 +201,7 @@ impl Listener for Ear {
                 let told = state.told.map(|told| *told).unwrap_or_default();
                 book.set_told(&key.own, &key.contact, told);
                 drop(book);
-                if self.state.hearsay().learn(&key, before, state.subscription) {
-                    self.state.wake();
-                }
+                self.state.learn(&key, before, state.subscription);
             }
             News::Heard(..) | News::Contact(..) => {}
             News::Contacts(contacts) => {
@@ -211,13 +213,9 @@ impl Listener for Ear {
                 for key in changed {
                     hearsay.is_changed(&key, false);
                 }
-                let mut news = false;
-                for (key, before, after) in learned {
-                    news |= hearsay.learn(&key, before, after);
-                }
                 drop(hearsay);
-                if news {
-                    self.state.wake();
+                for (key, before, after) in learned {
+                    self.state.learn(&key, before, after);
                 }
             }
             News::Others(others) => {

@@ -85,6 +85,13 @@ pub struct Fellow {
     pub outbox: bool,
 }
 
+impl Fellow {
+    /// Whether it has a stream for sure: it says so, and said it just now.
+    pub fn has_stream(&self) -> bool {
+        self.held && self.up && self.fresh
+    }
+}
+
 /// Those who serve an app besides one process.
 pub type Fellows = Vec<Fellow>;
 

@@ -25,7 +25,7 @@ impl LiveOutbox {
         }
         let hands_over = undecided || self.look_for_another().await;
         let mut state = self.lock();
-        state.bequest.again(self.origin.elapsed());
+        state.bequest.looked(self.origin.elapsed());
         let numbers = if hands_over { state.outbox.hand_over() } else { None };
         let before = state.outbox.stats().handed_over;
         let again = state.bequest.due(undecided).map(|due| self.origin + due);
@@ -48,7 +48,7 @@ impl LiveOutbox {
         let mut state = self.lock();
         self.note_standby(&mut state);
         let asked = asked.unwrap_or_else(|_| Err(closed()));
-        state.bequest.looked(self.origin.elapsed(), &asked) && self.service.holds()
+        state.bequest.finds_heir(&asked) && self.service.holds()
     }
 
     fn handed_over(&self, before: u64, stored: Result<()>) {

@@ -237,8 +237,8 @@ impl App {
         }
         let bequest = &mut self.together.bequest;
         let hands_over = self.outbox.is_undecided()
-            || (bequest.looked(now, &self.service.fellows()) && self.service.holds());
-        bequest.again(now);
+            || (bequest.finds_heir(&self.service.fellows()) && self.service.holds());
+        bequest.looked(now);
         if !hands_over {
             return;
         }
