@@ -9,18 +9,13 @@ from typing import Any
 
 import pytest
 
-from support.gateway import Gateway, Phone, basic
+from support.gateway import XML_HEADERS as HEADERS
+from support.gateway import Gateway, Phone
 from support.server import Server
 from support.servers import KINDS
 from support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.servers
-
-HEADERS = {
-    "Host": "myapp.localhost",
-    "Authorization": basic("myapp.localhost", "s3cret"),
-    "Content-Type": "application/xmpp+xml",
-}
 
 
 @pytest.fixture(scope="module")

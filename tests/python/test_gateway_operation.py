@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from support import folders
-from support.gateway import ROOT, Callback, Gateway, Phone, Post, basic, binary, http_answer
+from support.gateway import ROOT, Callback, Gateway, Phone, Post, binary, http_answer
+from support.gateway import XML_HEADERS as HEADERS
 from support.process import Process
 from support.server import Server
 from support.servers import KINDS
@@ -28,11 +29,6 @@ from support.waiting import PATIENCE, until
 pytestmark = pytest.mark.servers
 
 DIST = ROOT / "core/gateway/dist"
-HEADERS = {
-    "Host": "myapp.localhost",
-    "Authorization": basic("myapp.localhost", "s3cret"),
-    "Content-Type": "application/xmpp+xml",
-}
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,14 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+#: What a POST of XML as the app myapp needs.
+XML_HEADERS = {
+    "Host": "myapp.localhost",
+    "Authorization": basic("myapp.localhost", "s3cret"),
+    "Content-Type": "application/xmpp+xml",
+}
+
+
 @dataclass
 class Post:
     """A request that the callback got."""

@@ -210,6 +210,8 @@ fn what_one_process_hears_the_others_know() {
     for service in [&a, &b] {
         until("the best resource", || show(service) == Some(Show::Away));
     }
+    // What it heard is in the store before what another one hears later.
+    b.sync().unwrap();
     hear(&a, "<presence from='c@example.com/2' to='bot@bot.example.com' type='unavailable'/>");
     for service in [&a, &b] {
         until("the one that is left", || show(service) == Some(Show::DoNotDisturb));
@@ -350,18 +352,21 @@ fn deliveries_alone_are_left_at_a_stop_too() {
     assert_eq!(legacy.unwrap().deliveries[0].id, 77);
 }
 
+fn row(first: u64, heads: &[&'static str]) -> OutboxRow {
+    OutboxRow {
+        first,
+        expires: Duration::from_secs(3),
+        heads: heads.iter().map(|head| (*head).into()).collect(),
+        tail: bytes::Bytes::new(),
+    }
+}
+
 #[test]
 fn what_a_process_leaves_is_one_other_s() {
     let Some(place) = place() else { return };
     let first = service(&place, Quotas::default());
     let others = [(); 3].map(|()| service(&place, Quotas::default()));
     first.restore_deliveries().unwrap();
-    let row = |first, heads: &[&'static str]| OutboxRow {
-        first,
-        expires: Duration::from_secs(3),
-        heads: heads.iter().map(|head| (*head).into()).collect(),
-        tail: bytes::Bytes::new(),
-    };
     let queue = || first.queue().clone();
     let stanza = "<message from='c@example.com' to='bot@bot.example.com' type='chat'><body>hi</body></message>";
     let inbox = InboxRow {
@@ -419,12 +424,6 @@ fn what_a_process_cannot_send_is_taken_over_by_one_that_has_a_stream() {
     let [first, second, third] = [(); 3].map(|()| service(&place, Quotas::default()));
     second.handle_ready(Duration::from_secs(1));
     until("word of the stream", || [&first, &third].iter().all(|it| it.others() == 1));
-    let row = |first, heads: &[&'static str]| OutboxRow {
-        first,
-        expires: Duration::from_secs(3),
-        heads: heads.iter().map(|head| (*head).into()).collect(),
-        tail: bytes::Bytes::new(),
-    };
     let queue = || first.queue().clone();
     let put = |row| Change::OutboxPut(queue(), row);
     let changes = vec![
