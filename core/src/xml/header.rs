@@ -71,7 +71,7 @@ pub(super) fn check_declaration(bytes: &[u8], limits: &Limits) -> Result<(), Xml
     let inside = text.strip_prefix("<?xml").and_then(|rest| rest.strip_suffix("?>"));
     let inside = inside.ok_or_else(|| malformed("the XML declaration is not one"))?;
     let inside = inside.trim_end_matches(|c: char| c.is_ascii() && is_space(c as u8));
-    let mut attributes = Vec::new();
+    let mut attributes = tag::Attributes::new();
     tag::attributes(inside, "<?xml".len(), limits, &mut attributes)?;
     let mut pairs = attributes.iter().map(|a| (a.name.prefix, a.name.local, a.value)).peekable();
     match pairs.next() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use quick_xml::events::Event as Token;
+use smallvec::SmallVec;
 
 use super::chars::{find_non_char, is_space};
 use super::error::{XmlError, XmlErrorKind};
@@ -116,9 +117,9 @@ pub(crate) struct Reader<'a> {
     uncounted: usize,
     limits: Limits,
     top: Top,
-    open: Vec<Open<'a>>,
-    declarations: Vec<Declaration<'a>>,
-    attributes: Vec<RawAttribute<'a>>,
+    open: SmallVec<[Open<'a>; 8]>,
+    declarations: SmallVec<[Declaration<'a>; 4]>,
+    attributes: tag::Attributes<'a>,
     ended_empty: bool,
     seen_root: bool,
 }
@@ -161,18 +162,16 @@ impl<'a> Reader<'a> {
         config.check_end_names = false;
         config.allow_unmatched_ends = true;
         config.trim_markup_names_in_closing_tags = false;
-        let mut declarations = Vec::with_capacity(8);
         let scoped = scope.iter().map(|(prefix, ns)| Declaration { prefix, ns: ns.into() });
-        declarations.extend(scoped);
         Ok(Self {
             src,
             tokens,
             uncounted,
             limits: *limits,
             top,
-            open: Vec::with_capacity(8),
-            declarations,
-            attributes: Vec::with_capacity(8),
+            open: SmallVec::new(),
+            declarations: scoped.collect(),
+            attributes: tag::Attributes::new(),
             ended_empty: false,
             seen_root: false,
         })

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::chars::{is_ncname, is_space, plain_name, plain_value, resolve_reference};
 use super::error::{XmlError, XmlErrorKind};
 use super::limits::Limits;
@@ -84,6 +86,9 @@ pub(crate) struct RawAttribute<'a> {
     escaped: bool,
 }
 
+/// The attributes of a start tag, in order.
+pub(crate) type Attributes<'a> = SmallVec<[RawAttribute<'a>; 8]>;
+
 impl<'a> RawAttribute<'a> {
     /// The value after normalisation (XML 1.0 §3.3.3).
     pub(crate) fn value(&self) -> Cow<'a, str> {
@@ -132,7 +137,7 @@ pub(super) fn attributes<'a>(
     text: &'a str,
     base: usize,
     limits: &Limits,
-    into: &mut Vec<RawAttribute<'a>>,
+    into: &mut Attributes<'a>,
 ) -> Result<(), XmlError> {
     let bytes = text.as_bytes();
     let mut at = 0;
