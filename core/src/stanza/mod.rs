@@ -17,6 +17,7 @@ mod build;
 mod error;
 mod kind;
 mod present;
+mod seams;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -28,6 +29,7 @@ pub use error::{Condition, ErrorType, StanzaError};
 pub use kind::{IqType, MessageType, PresenceType, StanzaKind};
 pub use present::{Form, present};
 
+use self::seams::{SeamReader, Seams};
 use crate::jid::WireJid;
 use crate::ns;
 use crate::xml::reader::{Event, Reader, Start, Text, Top};
@@ -49,6 +51,9 @@ pub struct Stanza {
     to: Option<WireJid>,
     lang: Option<Box<str>>,
     body: Option<Body>,
+    /// Where its own elements are named, in a message or presence where that is all that
+    /// [`present`] needs.
+    seams: Option<Seams>,
 }
 
 /// What is inside the first `<body/>`.
@@ -72,17 +77,28 @@ impl Stanza {
             return Err(XmlError::malformed(0, "there is no element"));
         };
         let mut stanza = Self::of_start(&reader, &start);
+        let mut element = start.tag.clone();
+        let is_presented = matches!(stanza.kind, StanzaKind::Message | StanzaKind::Presence);
+        let mut seams = is_presented.then(|| SeamReader::new(scope));
         let mut body = BodyReader::default();
-        let mut end = start.tag.end;
-        while let Some(event) = reader.next()? {
+        let mut event = Event::Start(start);
+        loop {
+            if let Some(seams) = &mut seams {
+                seams.see(&reader, &event);
+            }
             if let Event::End(tag) = &event {
-                end = tag.end;
+                element.end = tag.end;
             }
             if stanza.kind == StanzaKind::Message {
                 body.see(&reader, event, &stanza.ns);
             }
+            match reader.next()? {
+                Some(next) => event = next,
+                None => break,
+            }
         }
-        let element = start.tag.start..end;
+        drop(reader);
+        stanza.seams = seams.and_then(|seams| seams.finish(element.start));
         stanza.body = body.finish(element.start);
         stanza.scope = scope.clone();
         stanza.limits = *limits;
@@ -117,6 +133,7 @@ impl Stanza {
             to: None,
             lang: None,
             body: None,
+            seams: None,
         };
         for attribute in reader.attributes() {
             let value = || attribute.value();

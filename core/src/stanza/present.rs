@@ -24,6 +24,15 @@ pub enum Form {
 /// All else is as it came: children of other namespaces, their order, attributes, text and white
 /// space. Where the stanza itself declares the prefix `cli`, [`Form::Client`] is written instead.
 pub fn present(stanza: &Stanza, form: Form) -> String {
+    if let (Form::Cli, Some(seams)) = (form, &stanza.seams) {
+        let src = std::str::from_utf8(&stanza.raw).unwrap_or_default();
+        return seams.prefixed(src, &stanza.name);
+    }
+    rewritten(stanza, form)
+}
+
+/// [`present`] for any stanza: by reading it again.
+pub(super) fn rewritten(stanza: &Stanza, form: Form) -> String {
     let rewrite = |form| Presenter::new(stanza, form).run();
     let written = match rewrite(form) {
         Ok(None) => rewrite(Form::Client),
@@ -195,6 +204,6 @@ impl<'s> Presenter<'s> {
     }
 }
 
-fn is_own(ns: &str) -> bool {
+pub(super) fn is_own(ns: &str) -> bool {
     matches!(ns, ns::CLIENT | ns::COMPONENT)
 }

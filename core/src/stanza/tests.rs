@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::xml::XmlErrorKind;
 
@@ -6,9 +8,14 @@ fn read(xml: &str) -> Stanza {
 }
 
 fn try_read(xml: &str) -> Result<Stanza, XmlError> {
-    let scope =
-        Scope::new([("", ns::COMPONENT), ("stream", ns::STREAM), ("db", "jabber:server:dialback")]);
-    Stanza::parse(Bytes::copy_from_slice(xml.as_bytes()), &scope, &Limits::default())
+    read_in(&[("", ns::COMPONENT), ("stream", ns::STREAM), ("db", "jabber:server:dialback")], xml)
+}
+
+fn read_in(bindings: &[(&'static str, &str)], xml: &str) -> Result<Stanza, XmlError> {
+    let scope = Scope::new(bindings.iter().copied());
+    // Deeper than a stanza usually may be.
+    let limits = Limits { depth: 1_000, ..Limits::default() };
+    Stanza::parse(Bytes::copy_from_slice(xml.as_bytes()), &scope, &limits)
 }
 
 #[test]
@@ -274,5 +281,84 @@ fn the_presented_form_stands_alone() {
         for form in [cli, client] {
             Element::parse(form.as_bytes(), &Scope::empty(), &Limits::default()).expect(form);
         }
+    }
+}
+
+/// Elements as they stand in stanzas, and as nobody would write them.
+fn elements() -> impl Strategy<Value = String> {
+    const NAMES: [&str; 9] =
+        ["body", "x", "é", "message", "own:x", "p:x", "db:x", "cli:x", "xml:x"];
+    const ATTRIBUTES: [&str; 13] = [
+        "",
+        "",
+        "",
+        " a='>'",
+        " xml:lang='en'",
+        " db:a='1'",
+        " p:a='1'",
+        " xmlns='urn:x'",
+        " xmlns=''",
+        " xmlns='jabber:client'",
+        " xmlns:p=\"jabber:component:accept\"",
+        " xmlns:p='urn:p'",
+        " xmlns:cli='urn:cli'",
+    ];
+    let text = prop::sample::select(vec!["", "t", "&lt;", "<![CDATA[<a>]]>", "é\u{1f389}", "\n"]);
+    let tag = || {
+        let attributes = prop::collection::vec(prop::sample::select(&ATTRIBUTES[..]), 2);
+        (prop::sample::select(&NAMES[..]), attributes)
+    };
+    text.prop_map(str::to_owned).prop_recursive(6, 24, 4, move |inside| {
+        (tag(), prop::collection::vec(inside, 0..4), any::<bool>()).prop_map(
+            |((name, attributes), inside, is_open)| {
+                let (attributes, inside) = (attributes.concat(), inside.concat());
+                match is_open || !inside.is_empty() {
+                    true => format!("<{name}{attributes}>{inside}</{name} >"),
+                    false => format!("<{name}{attributes}/>"),
+                }
+            },
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn what_was_noted_while_reading_is_what_reading_again_finds(
+        binding in prop::sample::select(vec![
+            ("own", ns::CLIENT), ("cli", "urn:cli"), ("p", "urn:p"), ("db", "urn:db"),
+        ]),
+        name in prop::sample::select(vec!["message", "presence", "p:message", "own:message", "iq"]),
+        declared in prop::sample::select(vec![
+            "", "", "", " xmlns='jabber:client'", " xmlns:p='jabber:client'", " xmlns:p='urn:p'"
+        ]),
+        inside in prop::collection::vec(elements(), 0..4),
+        space in prop::sample::select(vec!["", "\n "]),
+    ) {
+        let inside = inside.concat();
+        let xml = format!("{space}<{name}{declared} from='a@b'>{inside}</{name}>{space}");
+        if let Ok(stanza) = read_in(&[("", ns::COMPONENT), binding], &xml) {
+            prop_assert_eq!(present(&stanza, Form::Cli), present::rewritten(&stanza, Form::Cli));
+        }
+    }
+}
+
+#[test]
+fn most_messages_need_not_be_read_again() {
+    let chat = "<message from='a@b/c' to='x@y' type='chat' id='1' xml:lang='en'><body>hi</body>\
+                <active xmlns='http://jabber.org/protocol/chatstates'/>\
+                <request xmlns='urn:xmpp:receipts'/><origin-id id='1' xmlns='urn:xmpp:sid:0'/></message>";
+    assert!(read(chat).seams.is_some());
+    assert!(
+        read("<presence from='a@b'><c xmlns='urn:c' hash='sha-1'/></presence>").seams.is_some()
+    );
+    let carbon = "<message><f xmlns='urn:f'><message xmlns='jabber:client'/></f></message>";
+    assert!(read(carbon).seams.is_none());
+    for depth in [125, 126, 127, 200] {
+        let (start, end) = ("<a xmlns='urn:x'>", "</a>");
+        let deep = format!("<a>{}{}</a>", start.repeat(depth), end.repeat(depth));
+        let stanza = read(&format!("<message>{deep}</message>"));
+        assert_eq!(present(&stanza, Form::Cli), present::rewritten(&stanza, Form::Cli), "{depth}");
     }
 }

@@ -10,6 +10,7 @@ use crate::xml::writer::{escape_attr, escape_text};
 use crate::xml::{Element, Frame, Framer, Limits, Scope, StreamHeader, XmlError};
 
 /// What the peer wrote.
+#[expect(clippy::large_enum_variant, reason = "nearly everything is a stanza")]
 pub(super) enum Incoming {
     Header(StreamHeader),
     Stanza(Stanza),
