@@ -199,6 +199,26 @@ def test_the_stanza_cannot_be_escaped_from(gateway: Gateway, phone: Phone) -> No
         assert (heard[0].text, heard.get("from")) == (body, "myapp.localhost")
 
 
+@pytest.mark.parametrize(
+    ("inside", "status"),
+    [
+        ("</message><message from='carol@elsewhere'>", 400),
+        ("</message></stream:stream>", 400),
+        ("<stream:x/>", 400),
+        ("<x", 400),
+        ("<!--", 400),
+        ("&entity;", 400),
+        ("<x>" * 200 + "</x>" * 200, 413),
+        (f"<body>{'x' * 600_000}</body>", 413),
+    ],
+)
+def test_xml_cannot_break_out_of_its_stanza(gateway: Gateway, phone: Phone, inside: str, status: int) -> None:
+    body = f"<message to='{phone.bare}'>{inside}</message>"
+    assert gateway.request("POST", "/rest", body, headers()).status == status
+    assert gateway.request("POST", "/rest", message(phone.bare, "after it"), headers()).status == 202
+    phone.heard.wait(lambda stanza: stanza.tag.endswith("message") and stanza[0].text == "after it")
+
+
 MULTIPART = (
     b"",
     b"--x",

@@ -188,13 +188,13 @@ async fn presence(app: &App, call: &Presence) -> Result<Value, Refused> {
         status: call.status.as_deref(),
         from: call.from.as_deref(),
     })?;
-    app.send(&String::from_utf8_lossy(&stanza), "presence").await?;
+    app.send(app.batch(&String::from_utf8_lossy(&stanza))?, "presence").await?;
     Ok(json!({}))
 }
 
 async fn invite(app: &App, call: &Invite) -> Result<Value, Refused> {
     let stanza = app.service().send_invite(&call.jid, call.from.as_deref())?;
-    app.send(&String::from_utf8_lossy(&stanza), "presence").await?;
+    app.send(app.batch(&String::from_utf8_lossy(&stanza))?, "presence").await?;
     Ok(json!({}))
 }
 

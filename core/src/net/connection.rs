@@ -254,8 +254,16 @@ impl Connection {
     /// # Errors
     /// As there, without [`ErrorKind::NotConnected`].
     pub fn check(&self, stanza: &str) -> Result<()> {
+        self.check_senders(&self.batch(stanza)?)
+    }
+
+    /// Whether [`Connection::send_many`] could ever send these stanzas.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSender`] for the first one that it could not.
+    pub fn check_senders(&self, batch: &Batch) -> Result<()> {
         let domain = &self.shared()?.config.domain;
-        self.batch(stanza)?.iter().try_for_each(|stanza| check_sender(stanza, domain))
+        batch.iter().try_for_each(|stanza| check_sender(stanza, domain))
     }
 
     /// A batch of this one stanza.
@@ -266,6 +274,24 @@ impl Connection {
         let shared = self.shared()?;
         let mut batch = Batch::new();
         batch.push(stanza.as_bytes(), shared.config.namespace(), &shared.config.limits)?;
+        Ok(batch)
+    }
+
+    /// [`Connection::batch`] without reading the stanza again: for one that this crate's
+    /// [writers](crate::xml::writer) made, around what a check of this crate
+    /// ([`strict::check`](crate::xml::strict::check), [`fragment::check`](crate::xml::fragment::check))
+    /// has let through, with elements nested `depth` deep.
+    ///
+    /// # Errors
+    /// As [`Connection::batch`], for what is too long or too deep for a stanza.
+    pub fn batch_checked(&self, stanza: &str, depth: usize) -> Result<Batch> {
+        let limits = self.shared()?.config.limits;
+        if stanza.len() > limits.stanza_bytes || depth > limits.depth {
+            // Which of them is said there.
+            return self.batch(stanza);
+        }
+        let mut batch = Batch::new();
+        batch.push_written(stanza.as_bytes());
         Ok(batch)
     }
 

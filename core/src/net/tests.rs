@@ -136,6 +136,28 @@ async fn what_would_close_the_stream_is_refused() {
 }
 
 #[tokio::test]
+async fn what_was_checked_before_keeps_to_the_bounds_of_a_stanza() {
+    let server = Server::start().await;
+    let connection = open(server.config());
+    let deep = |depth: usize| {
+        let (start, end) = ("<a>".repeat(depth - 1), "</a>".repeat(depth - 1));
+        format!("<message from='bot.example'>{start}{end}</message>")
+    };
+    let limits = crate::xml::Limits::default();
+    let checked = |xml: &str, depth| connection.batch_checked(xml, depth).map(|it| it.byte_len());
+    let xml = deep(limits.depth);
+    assert_eq!(checked(&xml, limits.depth).unwrap(), xml.len());
+    let too_deep = deep(limits.depth + 1);
+    let too_long = format!("<message><body>{}</body></message>", "x".repeat(limits.stanza_bytes));
+    for (xml, depth) in [(too_deep, limits.depth + 1), (too_long, 2)] {
+        let (checked, read) = (checked(&xml, depth), connection.batch(&xml));
+        let error = checked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert_eq!(error.to_string(), read.unwrap_err().to_string());
+    }
+}
+
+#[tokio::test]
 async fn without_a_stream_nothing_is_sent_and_it_is_said() {
     let server = Server::start().await;
     let connection = open(server.config());

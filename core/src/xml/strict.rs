@@ -21,6 +21,8 @@ pub struct Head<'a> {
     pub declares: bool,
     /// What is between the element's tags; empty where only the start tag was read.
     pub inside: &'a str,
+    /// How deep elements are nested, the element itself included; 1 where only the start tag was read.
+    pub depth: usize,
 }
 
 /// An attribute, its namespace resolved and its value unescaped.
@@ -73,6 +75,7 @@ impl<'a> Head<'a> {
             attributes: attributes.collect(),
             declares: reader.attributes().iter().any(RawAttribute::is_declaration),
             inside: "",
+            depth: 1,
         }
     }
 }
@@ -90,8 +93,10 @@ pub fn check<'a>(bytes: &'a [u8], scope: &'a Scope, limits: &Limits) -> Result<H
     let mut head = Head::of(&reader, &start);
     let mut inside = start.tag.end..start.tag.end;
     while let Some(event) = reader.next()? {
-        if let Event::End(tag) = event {
-            inside.end = tag.start;
+        match event {
+            Event::Start(_) => head.depth = head.depth.max(reader.depth()),
+            Event::End(tag) => inside.end = tag.start,
+            Event::Text(_) => {}
         }
     }
     head.inside = reader.source(inside);

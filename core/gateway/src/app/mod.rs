@@ -17,6 +17,7 @@ use appxmpp::net::{Connection, LiveOutbox, farewell_time, message_batch, say_goo
 use appxmpp::service::address::{Addresses, Presentation};
 use appxmpp::service::{Charge, MessageCall, Sending, Service, Status};
 use appxmpp::store::DeadLetter;
+use appxmpp::stream::Batch;
 use appxmpp::{Jid, Result};
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
@@ -27,6 +28,7 @@ use crate::config;
 use crate::console::Stage;
 use crate::deliver::engine::Engine;
 use crate::metrics::{Direction, Metrics};
+use crate::rest::draft::{Address, Draft};
 use crate::rest::error::RestError;
 use archive::Archives;
 use barrier::Barrier;
@@ -122,8 +124,30 @@ impl App {
     ///
     /// # Errors
     /// Why it was not.
-    pub async fn ask(&self, iq: &str) -> Result<(), RestError> {
-        self.within(self.connection.send(iq), "iq", RestError::from_core).await
+    pub async fn ask(&self, iq: Batch) -> Result<(), RestError> {
+        let sending = async { self.connection.send_many(iq).await.error.map_or(Ok(()), Err) };
+        self.within(sending, "iq", RestError::from_core).await
+    }
+
+    /// The stanza of `draft`, addressed, as it can be sent.
+    ///
+    /// # Errors
+    /// It is too long, or nested too deep.
+    pub fn batch_of(&self, draft: &Draft<'_>, address: &Address<'_>) -> Result<Batch, RestError> {
+        let xml = draft.write(address);
+        let batch = match draft.depth {
+            Some(depth) => self.connection.batch_checked(&xml, depth),
+            None => self.connection.batch(&xml),
+        };
+        batch.map_err(|error| RestError::from_core(&error))
+    }
+
+    /// A stanza as it can be sent.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub fn batch(&self, stanza: &str) -> Result<Batch> {
+        self.connection.batch(stanza)
     }
 
     /// Sends a message or presence. When this returns it is on disk, where there is an outbox, else
@@ -131,14 +155,14 @@ impl App {
     ///
     /// # Errors
     /// Why it was not.
-    pub async fn send(&self, stanza: &str, kind: &'static str) -> Result<(), RestError> {
+    pub async fn send(&self, stanza: Batch, kind: &'static str) -> Result<(), RestError> {
         let failed = match self.outbox {
             Some(_) => RestError::from_outbox,
             None => RestError::from_core,
         };
         let sending = async {
             self.outbox.as_ref().map_or(Ok(()), |outbox| outbox.check())?;
-            self.stream.send_stanza(stanza, Vec::new()).await
+            self.stream.send_batch(stanza, Vec::new()).await
         };
         self.within(sending, kind, failed).await
     }

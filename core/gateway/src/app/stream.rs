@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use appxmpp::net::{Connection, LiveOutbox};
 use appxmpp::service::{Charge, Outgoing, Service};
 use appxmpp::store::Change;
+use appxmpp::stream::Batch;
 use appxmpp::{ErrorKind, Result};
 use bytes::Bytes;
 
@@ -24,20 +25,33 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Sends a message or presence: stored where there is an outbox, else written. `changes` are
-    /// stored with it, or soon.
-    pub(super) async fn send_stanza(&self, stanza: &str, changes: Vec<Change>) -> Result<()> {
+    /// Sends messages or presence: stored where there is an outbox, else written. `changes` are
+    /// stored with them, or soon.
+    pub(super) async fn send_batch(&self, batch: Batch, changes: Vec<Change>) -> Result<()> {
         match &self.outbox {
             None => {
-                let sent = self.connection.send(stanza).await;
+                let sent = self.connection.send_many(batch).await;
                 self.settle_soon(changes);
-                sent
+                sent.error.map_or(Ok(()), Err)
             }
             Some(outbox) => {
-                self.connection.check(stanza)?;
-                let head = Bytes::copy_from_slice(stanza.as_bytes());
-                let one = Outgoing { recipient: 0, head, tail: Bytes::new() };
-                outbox.keep_reply(&[one], changes).await.error.map_or(Ok(()), Err)
+                self.connection.check_senders(&batch)?;
+                let stanzas: Vec<_> =
+                    batch.iter().map(|it| Outgoing::whole(Bytes::copy_from_slice(it))).collect();
+                outbox.keep_reply(&stanzas, changes).await.error.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    async fn send_stanza(&self, stanza: &str, changes: Vec<Change>) -> Result<()> {
+        match self.connection.batch(stanza) {
+            Ok(batch) => self.send_batch(batch, changes).await,
+            Err(error) => {
+                // Where there is an outbox, whoever asked goes on with them.
+                if self.outbox.is_none() {
+                    self.settle_soon(changes);
+                }
+                Err(error)
             }
         }
     }

@@ -141,6 +141,7 @@ fn empty(inbound: &Inbound<'_>, type_: Option<&str>, id: &str, inner: String) ->
         type_: None,
         lang: None,
         inner: inner.into(),
+        depth: None,
     };
     draft.write(&Address { to: inbound.from, from: inbound.to, id, type_ })
 }

@@ -33,6 +33,9 @@ pub struct Draft<'b> {
     pub lang: Option<Cow<'b, str>>,
     /// The children, as XML for a place where the stanza's own namespace is the default.
     pub inner: Cow<'b, str>,
+    /// How deep elements are nested, the stanza included, where `inner` is what
+    /// [`strict::check`] let through.
+    pub depth: Option<usize>,
 }
 
 impl<'b> Draft<'b> {
@@ -59,15 +62,15 @@ impl<'b> Draft<'b> {
         let kind = Kind::from_name(head.name).ok_or(RestError::NOT_A_STANZA)?;
         // It can be sent as it is where nothing inside depends on a declaration in the start tag or
         // undoes the default namespace.
-        let inner = if head.declares || undoes_namespace(head.inside.as_bytes()) {
+        let (inner, depth) = if head.declares || undoes_namespace(head.inside.as_bytes()) {
             let element =
                 Element::parse(bytes, &NOWHERE, &limits).map_err(|_| RestError::UNPARSABLE)?;
-            Cow::Owned(inside(&element))
+            (Cow::Owned(inside(&element)), None)
         } else {
-            Cow::Borrowed(head.inside)
+            (Cow::Borrowed(head.inside), Some(head.depth))
         };
         let [to, from, id, type_, lang] = head.take(["to", "from", "id", "type", "xml:lang"]);
-        Ok(Self { kind, to, from, id, type_, lang, inner })
+        Ok(Self { kind, to, from, id, type_, lang, inner, depth })
     }
 
     /// Takes a stanza in the namespace `jabber:client`, or in none.
@@ -85,6 +88,7 @@ impl<'b> Draft<'b> {
             type_: attribute("type"),
             lang: element.lang().map(|lang| lang.to_owned().into()),
             inner: Cow::Owned(inside(element)),
+            depth: None,
         })
     }
 
@@ -182,6 +186,7 @@ impl<'b> Draft<'b> {
             type_: self.type_.map(own),
             lang: self.lang.map(own),
             inner: own(self.inner),
+            depth: self.depth,
         }
     }
 }
@@ -349,6 +354,16 @@ mod tests {
         assert_eq!(Draft::from_xml(body.as_bytes()).unwrap().children(), 1);
         let client = body.replace("<message>", "<message xmlns='jabber:client'>");
         assert_eq!(Draft::from_xml(client.as_bytes()).unwrap().children(), 1);
+    }
+
+    #[test]
+    fn how_deep_it_is_is_known_where_it_goes_out_as_it_came() {
+        let depth = |body: &str| Draft::from_xml(body.as_bytes()).unwrap().depth;
+        assert_eq!(depth("<presence/>"), Some(1));
+        assert_eq!(depth("<message><a><b/></a><c/>text</message>"), Some(3));
+        assert_eq!(depth("<message xmlns='jabber:client'><a/></message>"), None);
+        assert_eq!(depth("<message><a xmlns=''/></message>"), None);
+        assert_eq!(Draft::from_text(b"x").unwrap().depth, None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use appxmpp::Jid;
 use appxmpp::service::Charge;
 use appxmpp::stanza::{Stanza, StanzaKind};
+use appxmpp::stream::Batch;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{
@@ -57,7 +58,7 @@ pub async fn handle(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Answe
     let answer = match step {
         Ok(Step::Answer(response)) => Ok(response),
         Ok(Step::Send(outgoing)) => outgoing.send(app, &config).await,
-        Ok(Step::Ask(question)) => match app.ask(&question.xml).await {
+        Ok(Step::Ask(question)) => match app.ask(question.batch).await {
             Ok(()) => {
                 let gateway = Arc::clone(gateway);
                 let asker = Asker { gateway, app: Arc::clone(app), config, media };
@@ -179,9 +180,9 @@ fn addressed(
         request::check_iq(draft)?;
         let wait = app.waiters.wait(StanzaKind::Iq, &route.to, id).ok_or(RestError::ID_IN_USE)?;
         let query = app.archives.collect(&route.to, &draft.inner);
+        let (batch, limit) = (app.batch_of(draft, &address)?, timeout(config, &head.headers));
         app.charge(charge)?;
-        let (xml, limit) = (draft.write(&address), timeout(config, &head.headers));
-        return Ok(Step::Ask(Question { xml, waiting: Waiting { wait, query, limit, media } }));
+        return Ok(Step::Ask(Question { batch, waiting: Waiting { wait, query, limit, media } }));
     }
     let kind = draft.kind.name();
     let to = route.to.as_str();
@@ -189,16 +190,16 @@ fn addressed(
         && app.is_ready()
         && type_ != Some("error")
         && (config.strict || !app.known.contains(kind, type_, to));
+    let batch = app.batch_of(draft, &address)?;
     app.charge(charge)?;
     let wait = if watch { app.waiters.wait(draft.kind.stanza(), &route.to, id) } else { None };
-    let xml = draft.write(&address);
     let watch = wait.map(|wait| Watch { wait, type_: type_.map(str::to_owned), to: route.to });
-    Ok(Step::Send(Outgoing { xml, kind, watch, media }))
+    Ok(Step::Send(Outgoing { batch, kind, watch, media }))
 }
 
 /// A message or presence on its way out.
 struct Outgoing {
-    xml: String,
+    batch: Batch,
     kind: &'static str,
     watch: Option<Watch>,
     media: Media,
@@ -213,7 +214,7 @@ struct Watch {
 
 impl Outgoing {
     async fn send(self, app: &App, config: &config::App) -> Result<Response<Body>, RestError> {
-        app.send(&self.xml, self.kind).await?;
+        app.send(self.batch, self.kind).await?;
         if let Some(watch) = self.watch
             && let Some(bounce) = watch.bounce(app, self.kind, config.bounce_wait).await
         {
@@ -258,7 +259,7 @@ impl Watch {
 
 /// An iq on its way out.
 struct Question {
-    xml: String,
+    batch: Batch,
     waiting: Waiting,
 }
 
