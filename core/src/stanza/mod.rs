@@ -337,18 +337,18 @@ impl Stanza {
 
 /// Picks the first `<body/>` of a message out of the events as they pass.
 #[derive(Default)]
-struct BodyReader {
+struct BodyReader<'a> {
     inside: bool,
     done: bool,
-    /// Where the body's inside starts, until there is more in it than one verbatim piece.
     start: usize,
     end: usize,
-    plain: bool,
+    /// The first piece, if it is verbatim, until there is another one.
+    first: Option<&'a str>,
     text: String,
 }
 
-impl BodyReader {
-    fn see(&mut self, reader: &Reader<'_>, event: Event<'_>, stanza_ns: &str) {
+impl<'a> BodyReader<'a> {
+    fn see(&mut self, reader: &Reader<'_>, event: Event<'a>, stanza_ns: &str) {
         if self.done {
             return;
         }
@@ -357,21 +357,10 @@ impl BodyReader {
                 let is_body = start.name.local == "body" && reader.ns(start.binding) == stanza_ns;
                 if is_body {
                     self.inside = true;
-                    self.plain = true;
                     self.start = start.tag.end;
                 }
             }
-            Event::Start(_) if self.inside => self.plain = false,
-            Event::Text(piece) if self.inside && reader.depth() == 2 => {
-                let verbatim = match piece {
-                    Text::Literal(text) => {
-                        self.text.is_empty() && memchr::memchr(b'\r', text.as_bytes()).is_none()
-                    }
-                    Text::Char(_) => false,
-                };
-                self.plain &= verbatim;
-                piece.push_to(&mut self.text);
-            }
+            Event::Text(piece) if self.inside && reader.depth() == 2 => self.piece(piece),
             Event::End(tag) if self.inside && reader.depth() == 1 => {
                 self.end = tag.start;
                 self.inside = false;
@@ -381,15 +370,33 @@ impl BodyReader {
         }
     }
 
+    fn piece(&mut self, piece: Text<'a>) {
+        if let Text::Literal(text) = piece
+            && self.text.is_empty()
+            && self.first.is_none()
+            && memchr::memchr(b'\r', text.as_bytes()).is_none()
+        {
+            self.first = Some(text);
+            return;
+        }
+        self.text.push_str(self.first.take().unwrap_or_default());
+        piece.push_to(&mut self.text);
+    }
+
     /// `origin` is where the stanza starts.
     fn finish(self, origin: usize) -> Option<Body> {
         if !self.done {
             return None;
         }
-        if self.plain && self.text.len() == self.end - self.start {
-            return Some(Body::Verbatim(self.start - origin..self.end - origin));
+        match self.first {
+            // It is all there is.
+            Some(first) if first.len() == self.end - self.start => {
+                Some(Body::Verbatim(self.start - origin..self.end - origin))
+            }
+            Some(first) => Some(Body::Unescaped(first.into())),
+            None if self.start == self.end => Some(Body::Verbatim(0..0)),
+            None => Some(Body::Unescaped(self.text.into())),
         }
-        Some(Body::Unescaped(self.text.into()))
     }
 }
 
