@@ -20,7 +20,8 @@ pub(crate) fn alphanumeric<const N: usize>() -> String {
 fn draw<const N: usize>(alphabet: &[u8; 64]) -> String {
     let mut bytes = [0u8; N];
     STOCK.with_borrow_mut(|stock| stock.take(&mut bytes));
-    bytes.iter().map(|byte| char::from(alphabet[usize::from(byte & 63)])).collect()
+    let text = bytes.map(|byte| alphabet[usize::from(byte & 63)]);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 thread_local! {

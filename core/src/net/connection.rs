@@ -284,15 +284,13 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::batch`], for what is too long or too deep for a stanza.
-    pub fn batch_checked(&self, stanza: &str, depth: usize) -> Result<Batch> {
+    pub fn batch_checked(&self, stanza: String, depth: usize) -> Result<Batch> {
         let limits = self.shared()?.config.limits;
         if stanza.len() > limits.stanza_bytes || depth > limits.depth {
             // Which of them is said there.
-            return self.batch(stanza);
+            return self.batch(&stanza);
         }
-        let mut batch = Batch::new();
-        batch.push_written(stanza.as_bytes());
-        Ok(batch)
+        Ok(Batch::of_written(stanza))
     }
 
     /// Sends several stanzas, in order and with one write; returns when they are written. Waits

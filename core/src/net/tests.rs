@@ -144,7 +144,8 @@ async fn what_was_checked_before_keeps_to_the_bounds_of_a_stanza() {
         format!("<message from='bot.example'>{start}{end}</message>")
     };
     let limits = crate::xml::Limits::default();
-    let checked = |xml: &str, depth| connection.batch_checked(xml, depth).map(|it| it.byte_len());
+    let checked =
+        |xml: &str, depth| connection.batch_checked(xml.to_owned(), depth).map(|it| it.byte_len());
     let xml = deep(limits.depth);
     assert_eq!(checked(&xml, limits.depth).unwrap(), xml.len());
     let too_deep = deep(limits.depth + 1);

@@ -50,6 +50,12 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
+    /// One stanza that this crate's own writers made.
+    #[cfg(feature = "net")]
+    pub(crate) fn of_written(xml: String) -> Self {
+        Self { ends: vec![xml.len()], bytes: xml.into_bytes() }
+    }
+
     /// Adds one stanza that this crate's own writers made, in two pieces.
     #[cfg(feature = "net")]
     pub(crate) fn push_pieces(&mut self, head: &[u8], tail: &[u8]) {

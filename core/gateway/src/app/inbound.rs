@@ -62,14 +62,14 @@ impl App {
                 Ok(events) if !events.is_empty() => events,
                 _ => return,
             };
-            let mut arrived = Arrived::default();
+            let (mut arrived, now) = (Arrived::default(), origin.elapsed());
             let mut stanzas = 0;
             for event in events {
                 stanzas += usize::from(matches!(event, Event::Stanza(_)));
                 if let Some(outbox) = &self.outbox {
                     outbox.handle_event(&event);
                 }
-                self.take(event, origin.elapsed(), &mut arrived);
+                self.take(event, now, &mut arrived);
             }
             let Arrived { mut deliveries, mut answers, lasting, declined } = arrived;
             if self.keeps && !deliveries.is_empty() {

@@ -136,7 +136,7 @@ impl App {
     pub fn batch_of(&self, draft: &Draft<'_>, address: &Address<'_>) -> Result<Batch, RestError> {
         let xml = draft.write(address);
         let batch = match draft.depth {
-            Some(depth) => self.connection.batch_checked(&xml, depth),
+            Some(depth) => self.connection.batch_checked(xml, depth),
             None => self.connection.batch(&xml),
         };
         batch.map_err(|error| RestError::from_core(&error))

@@ -4,6 +4,7 @@ mod attempt;
 mod live;
 mod sender;
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -182,8 +183,9 @@ impl<O: Outbox> Engine<O> {
     /// Starts as many deliveries as may run.
     fn start(self: &Arc<Self>, state: &mut State) {
         let most = self.live().app.webhook_concurrency;
+        let now = self.now();
         while state.running < most && !state.stopped && self.outbox.holds() {
-            let Some((ticket, delivery)) = state.inbox.claim_one(self.now()) else { break };
+            let Some((ticket, delivery)) = state.inbox.claim_one(now) else { break };
             state.running += 1;
             let engine = Arc::clone(self);
             // A task is moved whole when it is made and again when it ends, so that what is large is in
@@ -213,7 +215,6 @@ impl<O: Outbox> Engine<O> {
                 self.metrics.retried();
                 self.start_at(at);
             }
-            let now = self.now();
             let may_go_on = !state.stopped && self.outbox.holds();
             let next = if may_go_on { state.inbox.claim_one(now) } else { None };
             match next {
@@ -318,10 +319,13 @@ impl<O: Outbox> Engine<O> {
     /// The delivery's id for its receiver: one that no other delivery has or had, and that stays where
     /// a delivery outlives the process.
     fn id_of(&self, delivery: &Delivery) -> String {
-        if !self.outbox.keeps() {
-            return format!("{}-{:x}", self.run, delivery.id);
-        }
-        format!("{:08x}-{:x}", mark(&delivery.stanza), delivery.id)
+        let mut id = String::with_capacity(32);
+        let written = match self.outbox.keeps() {
+            true => write!(id, "{:08x}-{:x}", mark(&delivery.stanza), delivery.id),
+            false => write!(id, "{}-{:x}", self.run, delivery.id),
+        };
+        debug_assert!(written.is_ok(), "a string takes everything");
+        id
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
