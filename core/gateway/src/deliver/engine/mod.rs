@@ -215,6 +215,8 @@ impl<O: Outbox> Engine<O> {
                 self.metrics.retried();
                 self.start_at(at);
             }
+            // What became due meanwhile found no room to start, and is started by nobody else.
+            let now = self.now();
             let may_go_on = !state.stopped && self.outbox.holds();
             let next = if may_go_on { state.inbox.claim_one(now) } else { None };
             match next {

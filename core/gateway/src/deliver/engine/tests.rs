@@ -121,13 +121,18 @@ fn header(head: &[u8], name: &str) -> Option<String> {
 }
 
 /// Tells what became of each delivery.
-struct Told(mpsc::UnboundedSender<(u64, Option<&'static str>)>);
+struct Told {
+    settled: mpsc::UnboundedSender<(u64, Option<&'static str>)>,
+    /// Each delivery that is settled takes one.
+    room: Semaphore,
+}
 
 impl Outbox for Told {
     async fn send(&self, _: String) {}
 
     async fn settle(&self, id: u64, dead: Option<&'static str>, _: Option<String>) {
-        self.0.send((id, dead)).unwrap();
+        self.room.acquire().await.unwrap().forget();
+        self.settled.send((id, dead)).unwrap();
     }
 
     fn charge(&self, _: Charge) -> appxmpp::Result<()> {
@@ -169,7 +174,8 @@ fn engine(port: u16, change: impl FnOnce(&mut config::App)) -> (Arc<Engine<Told>
     app.webhook_longest_pause = PATIENCE;
     change(&mut app);
     let (sender, settled) = mpsc::unbounded_channel();
-    (Engine::new(Arc::new(app), Arc::default(), Told(sender)), settled)
+    let told = Told { settled: sender, room: Semaphore::new(1000) };
+    (Engine::new(Arc::new(app), Arc::default(), told), settled)
 }
 
 impl Engine<Told> {
@@ -253,6 +259,28 @@ async fn no_more_run_at_once_than_may() {
         within(settled.recv()).await.unwrap();
     }
     assert_eq!(web.house.most_open.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_became_due_while_another_one_was_settled_is_attempted_after_it() {
+    let mut web = Web::start().await.answers(&[UNAVAILABLE]);
+    web.house.answers.forget_permits(1000);
+    let pause = Duration::from_millis(100);
+    let (engine, mut settled) = engine(web.port, |app| {
+        (app.webhook_concurrency, app.webhook_pause) = (1, pause);
+    });
+    engine.outbox.room.forget_permits(1000);
+    engine.deliver(1, "alice");
+    let first = web.post().await;
+    engine.deliver(2, "bob");
+    web.house.answers.add_permits(3);
+    web.post().await;
+    // Bob's is answered, and settled only after the time at which alice's is due.
+    tokio::time::sleep(2 * pause).await;
+    engine.outbox.room.add_permits(2);
+    assert_eq!(web.post().await, first);
+    assert_eq!(within(settled.recv()).await, Some((2, None)));
+    assert_eq!(within(settled.recv()).await, Some((1, None)));
 }
 
 #[tokio::test]
