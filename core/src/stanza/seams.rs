@@ -12,6 +12,9 @@ use crate::xml::writer::attribute;
 /// The deepest element that is kept in mind; as deep as a stanza may be by default.
 const DEPTH: usize = u128::BITS as usize;
 
+/// The most places that are noted: a stranger's stanza takes no more memory for them.
+const PLACES: usize = 64;
+
 /// The places in a stanza where `cli:` belongs, in the order of the text.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seams(SmallVec<[u32; 4]>);
@@ -71,8 +74,8 @@ impl SeamReader {
         };
         if let (Some(place), Some(Seams(places))) = (place, &mut self.seams) {
             match u32::try_from(place) {
-                Ok(place) => places.push(place),
-                Err(_) => self.seams = None,
+                Ok(place) if places.len() < PLACES => places.push(place),
+                _ => self.seams = None,
             }
         }
     }

@@ -355,6 +355,8 @@ fn most_messages_need_not_be_read_again() {
     );
     let carbon = "<message><f xmlns='urn:f'><message xmlns='jabber:client'/></f></message>";
     assert!(read(carbon).seams.is_none());
+    let many = read(&format!("<message>{}</message>", "<body></body>".repeat(200)));
+    assert!(many.seams.is_none(), "they take memory");
     for depth in [125, 126, 127, 200] {
         let (start, end) = ("<a xmlns='urn:x'>", "</a>");
         let deep = format!("<a>{}{}</a>", start.repeat(depth), end.repeat(depth));

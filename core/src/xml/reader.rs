@@ -15,7 +15,7 @@ use super::tag;
 pub(crate) use super::tag::{QName, RawAttribute};
 use crate::ns;
 
-/// The most namespace declarations in force at one place. Each name with a prefix is looked up
+/// The most namespace declarations in force at one place, without those around the whole. Each name with a prefix is looked up
 /// among them, so that this bounds the time a hostile stanza can take.
 const MAX_BINDINGS: usize = 256;
 
@@ -119,6 +119,8 @@ pub(crate) struct Reader<'a> {
     top: Top,
     open: SmallVec<[Open<'a>; 8]>,
     declarations: SmallVec<[Declaration<'a>; 4]>,
+    /// How many of them are in force around the whole.
+    outside: usize,
     attributes: tag::Attributes<'a>,
     ended_empty: bool,
     seen_root: bool,
@@ -171,6 +173,7 @@ impl<'a> Reader<'a> {
             top,
             open: SmallVec::new(),
             declarations: scoped.collect(),
+            outside: scope.iter().len(),
             attributes: tag::Attributes::new(),
             ended_empty: false,
             seen_root: false,
@@ -330,7 +333,7 @@ impl<'a> Reader<'a> {
             };
             let ns = attribute.value();
             check_declaration(prefix, &ns, attribute.start)?;
-            if self.declarations.len() >= MAX_BINDINGS {
+            if self.declarations.len() - self.outside >= MAX_BINDINGS {
                 let what = format!("over {MAX_BINDINGS} namespace declarations are in force");
                 return Err(XmlError::new(XmlErrorKind::PolicyViolation, attribute.start, what));
             }

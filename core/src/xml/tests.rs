@@ -100,6 +100,14 @@ fn the_bindings_in_force_are_bounded() {
     assert!(strict::check(nest(2).as_bytes(), &scope, &limits).is_ok());
     let error = strict::check(nest(3).as_bytes(), &scope, &limits).unwrap_err();
     assert_eq!(error.kind(), XmlErrorKind::PolicyViolation);
+    // What is in force around it takes nothing away from it.
+    let (stream, most) = (Scope::stream(ns::COMPONENT), nest(2).replace("<a", "<a xmlns='urn:a'"));
+    let most = format!("<r{}>{most}</r>", declare(300, 54));
+    for scope in [&scope, &stream] {
+        assert!(strict::check(most.as_bytes(), scope, &limits).is_ok());
+        let over = most.replace("<r", "<r xmlns:x='urn:x'");
+        assert!(strict::check(over.as_bytes(), scope, &limits).is_err());
+    }
     let side_by_side = format!("<r>{}{0}{0}{0}</r>", nest(1));
     assert!(strict::check(side_by_side.as_bytes(), &scope, &limits).is_ok());
 }
