@@ -188,6 +188,14 @@ pub fn stanza(input: &[u8]) -> Result<(), String> {
         }
     }
     let expected = in_client_namespace(&tree);
+    // The prefix makes the longest of names longer, and what is in force around the stanza is declared
+    // on it.
+    let limits = Limits {
+        stanza_bytes: 3 * limits.stanza_bytes,
+        attributes: limits.attributes + scope.iter().len() + 1,
+        name_bytes: limits.name_bytes + "cli:".len(),
+        ..limits
+    };
     for form in [Form::Cli, Form::Client] {
         let xml = present(&stanza, form);
         let got = Element::parse(xml.as_bytes(), &Scope::empty(), &limits);
