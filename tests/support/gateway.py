@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import http.client
 import json
@@ -182,7 +183,8 @@ class Callback:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             except OSError:
                 return  # The other side does not believe it.
-        with connection, connection.makefile("rb") as reader:
+        # The other side may go at any moment.
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
             while line := reader.readline():
                 method, _, rest = line.decode("latin-1").partition(" ")
                 path, _, version = rest.rpartition(" ")
