@@ -183,10 +183,9 @@ impl Connection {
     /// connection was closed.
     pub async fn ready(&self) -> Result<()> {
         let shared = self.shared()?;
-        PhaseIs { shared, wanted: Phase::is_ready_or_over }.await;
-        match &shared.lock().phase {
+        match (PhaseIs { shared, wanted: Phase::is_ready_or_over }).await {
             Phase::Ready => Ok(()),
-            phase => Err(shared.not_ready(phase)),
+            phase => Err(shared.not_ready(&phase)),
         }
     }
 

@@ -363,19 +363,19 @@ impl Phase {
     }
 }
 
-/// The connection is in a phase that is waited for.
+/// The connection is in a phase that is waited for: this one, whatever has become of it since.
 pub(super) struct PhaseIs<'a> {
     pub(super) shared: &'a Shared,
     pub(super) wanted: fn(&Phase) -> bool,
 }
 
 impl Future for PhaseIs<'_> {
-    type Output = ();
+    type Output = Phase;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Phase> {
         let mut state = self.shared.lock();
         if (self.wanted)(&state.phase) {
-            return Poll::Ready(());
+            return Poll::Ready(state.phase.clone());
         }
         register(&mut state.watchers, context.waker());
         Poll::Pending
