@@ -4,7 +4,6 @@ mod attempt;
 mod live;
 mod sender;
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -321,13 +320,10 @@ impl<O: Outbox> Engine<O> {
     /// The delivery's id for its receiver: one that no other delivery has or had, and that stays where
     /// a delivery outlives the process.
     fn id_of(&self, delivery: &Delivery) -> String {
-        let mut id = String::with_capacity(32);
-        let written = match self.outbox.keeps() {
-            true => write!(id, "{:08x}-{:x}", mark(&delivery.stanza), delivery.id),
-            false => write!(id, "{}-{:x}", self.run, delivery.id),
-        };
-        debug_assert!(written.is_ok(), "a string takes everything");
-        id
+        if !self.outbox.keeps() {
+            return format!("{}-{:x}", self.run, delivery.id);
+        }
+        format!("{:08x}-{:x}", mark(&delivery.stanza), delivery.id)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
