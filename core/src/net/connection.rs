@@ -248,14 +248,6 @@ impl Connection {
         self.try_send_many(&self.batch(stanza)?)
     }
 
-    /// Whether [`Connection::send`] could ever send this stanza.
-    ///
-    /// # Errors
-    /// As there, without [`ErrorKind::NotConnected`].
-    pub fn check(&self, stanza: &str) -> Result<()> {
-        self.check_senders(&self.batch(stanza)?)
-    }
-
     /// Whether [`Connection::send_many`] could ever send these stanzas.
     ///
     /// # Errors

@@ -15,8 +15,8 @@ use super::tag;
 pub(crate) use super::tag::{QName, RawAttribute};
 use crate::ns;
 
-/// The most namespace declarations in force at one place, without those around the whole. Each name with a prefix is looked up
-/// among them, so that this bounds the time a hostile stanza can take.
+/// The most namespace declarations in force at one place, without those around the whole. Each name
+/// with a prefix is looked up among them, so that this bounds the time a hostile stanza can take.
 const MAX_BINDINGS: usize = 256;
 
 /// From this number of attributes on, duplicates are looked for by sorting.
