@@ -77,26 +77,22 @@ impl Stanza {
             return Err(XmlError::malformed(0, "there is no element"));
         };
         let mut stanza = Self::of_start(&reader, &start);
-        let mut element = start.tag.clone();
         let is_presented = matches!(stanza.kind, StanzaKind::Message | StanzaKind::Presence);
-        let mut seams = is_presented.then(|| SeamReader::new(scope));
+        let mut seams = is_presented.then(|| SeamReader::new(scope, &reader, &start));
         let mut body = BodyReader::default();
-        let mut event = Event::Start(start);
-        loop {
+        let mut end = start.tag.end;
+        while let Some(event) = reader.next()? {
             if let Some(seams) = &mut seams {
                 seams.see(&reader, &event);
             }
             if let Event::End(tag) = &event {
-                element.end = tag.end;
+                end = tag.end;
             }
             if stanza.kind == StanzaKind::Message {
                 body.see(&reader, event, &stanza.ns);
             }
-            match reader.next()? {
-                Some(next) => event = next,
-                None => break,
-            }
         }
+        let element = start.tag.start..end;
         drop(reader);
         stanza.seams = seams.and_then(|seams| seams.finish(element.start));
         stanza.body = body.finish(element.start);
@@ -394,7 +390,6 @@ impl<'a> BodyReader<'a> {
                 Some(Body::Verbatim(self.start - origin..self.end - origin))
             }
             Some(first) => Some(Body::Unescaped(first.into())),
-            None if self.start == self.end => Some(Body::Verbatim(0..0)),
             None => Some(Body::Unescaped(self.text.into())),
         }
     }

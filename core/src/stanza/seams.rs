@@ -51,32 +51,39 @@ pub(super) struct SeamReader {
 }
 
 impl SeamReader {
-    pub(super) fn new(scope: &Scope) -> Self {
+    /// In a stanza whose start tag is `root`, where the bindings of `scope` are in force.
+    pub(super) fn new(scope: &Scope, reader: &Reader<'_>, root: &Start<'_>) -> Self {
         let seams = scope.get("cli").is_none().then(Seams::default);
-        Self { seams, outside: scope.iter().len(), own: 0 }
+        let mut this = Self { seams, outside: scope.iter().len(), own: 0 };
+        this.start(reader, root);
+        this
     }
 
     pub(super) fn see(&mut self, reader: &Reader<'_>, event: &Event<'_>) {
-        let place = match event {
-            _ if self.seams.is_none() => return,
-            Event::Start(start) => match self.is_own(reader, start) {
-                Some(own) => own.then_some(start.tag.start + 1),
-                None => {
-                    self.seams = None;
-                    return;
-                }
-            },
+        match event {
+            _ if self.seams.is_none() => {}
+            Event::Start(start) => self.start(reader, start),
             // The element is closed: it was one deeper.
             Event::End(tag) if !tag.is_empty() && self.own & bit(reader.depth() + 1) != 0 => {
-                Some(tag.start + 2)
+                self.note(tag.start + 2);
             }
-            Event::End(_) | Event::Text(_) => None,
-        };
-        if let (Some(place), Some(Seams(places))) = (place, &mut self.seams) {
-            match u32::try_from(place) {
-                Ok(place) if places.len() < PLACES => places.push(place),
-                _ => self.seams = None,
-            }
+            Event::End(_) | Event::Text(_) => {}
+        }
+    }
+
+    fn start(&mut self, reader: &Reader<'_>, start: &Start<'_>) {
+        match self.is_own(reader, start) {
+            Some(true) => self.note(start.tag.start + 1),
+            Some(false) => {}
+            None => self.seams = None,
+        }
+    }
+
+    fn note(&mut self, place: usize) {
+        let Some(Seams(places)) = &mut self.seams else { return };
+        match u32::try_from(place) {
+            Ok(place) if places.len() < PLACES => places.push(place),
+            _ => self.seams = None,
         }
     }
 

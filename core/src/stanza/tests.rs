@@ -264,6 +264,11 @@ fn the_presented_form_stands_alone() {
             "<message xmlns=\"jabber:client\" xmlns:db=\"jabber:server:dialback\"><db:verify id='1'/></message>",
         ),
         (
+            "<message><body>b</body><x xmlns='urn:x'>c</x><subject>d</subject></message>",
+            "<cli:message xmlns:cli=\"jabber:client\"><cli:body>b</cli:body><x xmlns='urn:x'>c</x><cli:subject>d</cli:subject></cli:message>",
+            "<message xmlns=\"jabber:client\"><body>b</body><x xmlns='urn:x'>c</x><subject>d</subject></message>",
+        ),
+        (
             "<message><cli:x xmlns:cli='urn:other'/><body>b</body></message>",
             "<message xmlns=\"jabber:client\"><cli:x xmlns:cli='urn:other'/><body>b</body></message>",
             "<message xmlns=\"jabber:client\"><cli:x xmlns:cli='urn:other'/><body>b</body></message>",
